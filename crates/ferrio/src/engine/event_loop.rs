@@ -1,0 +1,242 @@
+//! One turn of the loop.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::ready::ReadyQueue;
+use super::{
+    Clock, Flow, LoopHandle, Nanos, Park, Reactor, Runnable, SendRunnable, Signals, Stats, TimerKey, Timers, Wait, stats,
+};
+use crate::sys::Events;
+
+/// How many events one wait may report. What is left is reported by the next.
+const EVENTS: usize = 1024;
+
+/// While nothing but the loop's own work is ready, and no descriptor is watched, the kernel is asked only once in this
+/// many turns: nobody can tell the difference but by the system calls that are not made. What other threads hand over
+/// does not wait for it.
+const TURNS_WITHOUT_WAIT: u32 = 64;
+
+/// An event loop: everything that belongs to one thread.
+///
+/// It is not `Sync`; other threads hold its [`LoopHandle`].
+pub struct EventLoop {
+    ready: ReadyQueue,
+    timers: RefCell<Timers>,
+    reactor: Reactor,
+    signals: Signals,
+    handle: LoopHandle,
+    clock: Clock,
+    stats: Stats,
+    events: Cell<Option<Events>>,
+    turns_without_wait: Cell<u32>,
+    hurried: Cell<bool>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<EventLoop>>> = const { RefCell::new(None) };
+}
+
+impl EventLoop {
+    /// Makes a loop that takes its time from `clock`.
+    ///
+    /// # Errors
+    ///
+    /// What the making of its two descriptors reports, `EMFILE` for one.
+    pub fn new(clock: Clock) -> io::Result<Rc<Self>> {
+        let reactor = Reactor::new()?;
+        let handle = LoopHandle::new()?;
+        reactor.watch_wake_fd(&handle.0.wake_fd)?;
+        Ok(Rc::new(Self {
+            ready: ReadyQueue::default(),
+            timers: RefCell::default(),
+            reactor,
+            signals: Signals::default(),
+            handle,
+            clock,
+            stats: Stats::default(),
+            events: Cell::new(None),
+            turns_without_wait: Cell::new(0),
+            hurried: Cell::new(false),
+        }))
+    }
+
+    /// The loop that runs on this thread.
+    pub fn current() -> Option<Rc<Self>> {
+        // A thread that is being torn down runs no loop.
+        CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+    }
+
+    /// Makes this the loop of the thread until the guard is dropped, which brings back the one before.
+    pub fn enter(self: &Rc<Self>) -> Entered {
+        Entered { previous: CURRENT.replace(Some(Rc::clone(self))) }
+    }
+
+    /// Queues `runnable` for the next turn.
+    #[inline]
+    pub fn push(&self, runnable: Runnable) {
+        self.ready.push(runnable);
+    }
+
+    /// Queues `runnable` for the turn that begins at `deadline`, or soon after.
+    pub fn push_at(&self, deadline: Nanos, runnable: Runnable) -> TimerKey {
+        self.timers.borrow_mut().insert(deadline, runnable)
+    }
+
+    /// Takes a pending timer's work out; `None` if it has fired or was cancelled before.
+    pub fn cancel_timer(&self, key: TimerKey) -> Option<Runnable> {
+        self.timers.borrow_mut().cancel(key)
+    }
+
+    /// The watched descriptors.
+    #[inline]
+    pub fn reactor(&self) -> &Reactor {
+        &self.reactor
+    }
+
+    /// The handled signals.
+    pub fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// What other threads may hold of this loop.
+    pub fn handle(&self) -> &LoopHandle {
+        &self.handle
+    }
+
+    /// What time it is for this loop.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What the loop has done so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Keeps the next turn from blocking, for a loop that is to stop after it.
+    pub fn hurry(&self) {
+        self.hurried.set(true);
+    }
+
+    /// Runs one turn. This is the one place that fixes the order of a turn, and nothing is run anywhere else:
+    ///
+    /// 1. wait for readiness, not at all if something is ready, else until the next deadline;
+    /// 2. queue what became ready, then what signals ask for, then what other threads handed over, then the timers that
+    ///    are due, each behind what was queued before;
+    /// 3. run exactly as many as are queued now: what they queue runs in the next turn.
+    ///
+    /// # Errors
+    ///
+    /// What the wait reports; nothing was run then.
+    pub fn run_once(&self, park: &mut impl Park) -> io::Result<Flow> {
+        stats::add(&self.stats.turns, 1);
+        if self.wait(park)? == Flow::Break {
+            return Ok(Flow::Break);
+        }
+        self.queue_injected();
+        self.queue_due();
+        let count = self.ready.len();
+        for done in 0..count {
+            // A callback can close the loop, which empties the queue.
+            let Some(runnable) = self.ready.pop() else { break };
+            if runnable.run() == Flow::Break {
+                stats::add(&self.stats.runs, done + 1);
+                return Ok(Flow::Break);
+            }
+        }
+        stats::add(&self.stats.runs, count);
+        Ok(Flow::Continue)
+    }
+
+    fn wait(&self, park: &mut impl Park) -> io::Result<Flow> {
+        let hurried = self.hurried.take();
+        let in_haste = hurried || !self.ready.is_empty() || self.handle.0.inject.has_items();
+        if in_haste && !self.reactor.is_watching() {
+            let turns = self.turns_without_wait.get();
+            if turns < TURNS_WITHOUT_WAIT {
+                self.turns_without_wait.set(turns + 1);
+                return Ok(Flow::Continue);
+            }
+        }
+        self.turns_without_wait.set(0);
+
+        let timeout = if in_haste { Some(Duration::ZERO) } else { self.until_next_timer() };
+        let may_block = timeout.is_none_or(|timeout| !timeout.is_zero());
+        let sleeps = may_block && self.handle.0.inject.prepare_sleep();
+        let timeout = if may_block && !sleeps { Some(Duration::ZERO) } else { timeout };
+        if sleeps {
+            stats::add(&self.stats.blocking_waits, 1);
+        }
+        // Taken out for the wait: signal handlers that run in it may run another turn of this loop's code.
+        let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS));
+        let result = park.park(Wait { poller: self.reactor.poller(), events: &mut events, timeout });
+        if sleeps {
+            self.handle.0.inject.end_sleep();
+        }
+        if result.is_ok() && self.reactor.dispatch(&events, &self.stats, |runnable| self.ready.push(runnable)) {
+            self.signals.dispatch(|runnable| self.ready.push(runnable))?;
+        }
+        events.clear();
+        self.events.set(Some(events));
+        result
+    }
+
+    fn until_next_timer(&self) -> Option<Duration> {
+        let deadline = self.timers.borrow_mut().next_deadline()?;
+        Some(self.clock.wait(deadline.saturating_sub(self.clock.now())))
+    }
+
+    fn queue_injected(&self) {
+        for runnable in self.handle.0.inject.take() {
+            self.ready.push(runnable.into_inner());
+        }
+    }
+
+    fn queue_due(&self) {
+        let mut timers = self.timers.borrow_mut();
+        if timers.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        while let Some(runnable) = timers.pop_due(now) {
+            self.ready.push(runnable);
+        }
+    }
+
+    /// Refuses work from other threads from now on, and takes out all that waits, for the caller to drop.
+    ///
+    /// Descriptors that are still watched are forgotten.
+    pub fn close(&self) -> Vec<Runnable> {
+        let mut left: Vec<Runnable> = self.ready.take().into();
+        left.extend(self.handle.0.inject.close().into_iter().map(SendRunnable::into_inner));
+        left.extend(self.timers.borrow_mut().take_all());
+        left.extend(self.reactor.take_all());
+        left.extend(self.signals.take_all());
+        left
+    }
+
+    /// Shows everything that waits in the loop to `visit`, which must not call back into it: for garbage collectors.
+    pub fn for_each(&self, mut visit: impl FnMut(&Runnable)) {
+        self.ready.for_each(&mut visit);
+        self.timers.borrow().for_each(&mut visit);
+        self.reactor.for_each(&mut visit);
+        self.signals.for_each(&mut visit);
+    }
+}
+
+/// While it lives, its loop is the thread's current one.
+#[must_use]
+pub struct Entered {
+    previous: Option<Rc<EventLoop>>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // Released before the value is dropped: a loop's drop may look at the current loop.
+        let left = CURRENT.replace(self.previous.take());
+        drop(left);
+    }
+}

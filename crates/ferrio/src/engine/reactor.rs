@@ -1,0 +1,270 @@
+//! What runs when a descriptor is ready.
+//!
+//! A *source* is a descriptor with at most one [`Runnable`] for each direction; a clone of it is queued by every turn
+//! that finds the descriptor ready. The token that the kernel keeps for a source carries the generation of its slot, so
+//! an event that was on its way when the source went, or a key that outlived it, meets nobody.
+//!
+//! The reactor does not own descriptors. Whoever does calls [`Reactor::remove`] before closing; when a user closes one
+//! that is still watched, the kernel forgets it, and the errors that this leads to here are expected and ignored.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+
+use slab::Slab;
+
+use super::{Runnable, Stats, stats};
+use crate::sys::{Events, Interest, Poller, Readiness};
+
+/// Which side of a descriptor is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// There is something to read, or nothing will ever come.
+    Read,
+    /// There is room to write, or nothing can be written any more.
+    Write,
+}
+
+/// Names one source for as long as it exists; later it names nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceKey {
+    slot: u32,
+    generation: u32,
+}
+
+impl SourceKey {
+    fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    fn from_token(token: u64) -> Self {
+        Self { slot: token as u32, generation: (token >> 32) as u32 }
+    }
+}
+
+#[derive(Debug)]
+struct Source {
+    fd: RawFd,
+    generation: u32,
+    /// What the kernel has been told.
+    armed: Interest,
+    read: Option<Runnable>,
+    write: Option<Runnable>,
+}
+
+impl Source {
+    fn side(&mut self, direction: Direction) -> &mut Option<Runnable> {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+
+    fn wanted(&self) -> Interest {
+        Interest { readable: self.read.is_some(), writable: self.write.is_some() }
+    }
+}
+
+/// The watched descriptors of one loop.
+#[derive(Debug)]
+pub struct Reactor {
+    poller: Poller,
+    sources: RefCell<Slab<Source>>,
+    next_generation: Cell<u32>,
+    /// How many sources the kernel watches now. While it is zero there is nothing to ask the kernel for.
+    armed: Cell<usize>,
+}
+
+/// The token of the loop's wake-up descriptor. Its generation is never given to a source.
+const WAKE: u64 = u64::MAX;
+/// The token of the loop's signal pipe.
+const SIGNAL: u64 = u64::MAX - 1;
+/// Generations count up to here and begin again: far enough that a key does not meet its successor's successor.
+const LAST_GENERATION: u32 = u32::MAX - 1;
+
+impl Reactor {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            poller: Poller::new()?,
+            sources: RefCell::default(),
+            next_generation: Cell::new(0),
+            armed: Cell::new(0),
+        })
+    }
+
+    pub(super) fn poller(&self) -> &Poller {
+        &self.poller
+    }
+
+    pub(super) fn watch_wake_fd(&self, fd: impl AsFd) -> io::Result<()> {
+        self.poller.add_edge(fd.as_fd(), WAKE)
+    }
+
+    pub(super) fn watch_signal_pipe(&self, fd: impl AsFd) -> io::Result<()> {
+        self.poller.add(fd.as_fd(), SIGNAL, Interest { readable: true, writable: false })
+    }
+
+    /// Whether any descriptor is watched.
+    #[inline]
+    pub fn is_watching(&self) -> bool {
+        self.armed.get() != 0
+    }
+
+    /// How many sources exist.
+    pub fn len(&self) -> usize {
+        self.sources.borrow().len()
+    }
+
+    /// Whether no source exists.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes a source of `fd`; the kernel hears of it with the first [`watch`](Self::watch).
+    ///
+    /// # Panics
+    ///
+    /// When 2^32 sources exist.
+    pub fn insert(&self, fd: RawFd) -> SourceKey {
+        let generation = self.next_generation.get();
+        self.next_generation.set(if generation == LAST_GENERATION { 0 } else { generation + 1 });
+        let source = Source { fd, generation, armed: Interest::default(), read: None, write: None };
+        let slot = self.sources.borrow_mut().insert(source);
+        let Ok(slot) = u32::try_from(slot) else { panic!("more than 2^32 descriptors are watched") };
+        SourceKey { slot, generation }
+    }
+
+    /// Has `runnable` queued whenever the source is ready in `direction`, and returns what was there before.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if the descriptor has no readiness, `EBADF` if it is not open, `ENOSPC`, `ENOMEM`, and `NotFound` if the
+    /// source is gone. The source is unchanged then.
+    pub fn watch(&self, key: SourceKey, direction: Direction, runnable: Runnable) -> io::Result<Option<Runnable>> {
+        let mut runnable = Some(runnable);
+        let result = self.change(key, |source| {
+            std::mem::swap(source.side(direction), &mut runnable);
+        });
+        if let Err(error) = result {
+            // Taken back, so that the source says what the kernel knows.
+            _ = self.change(key, |source| std::mem::swap(source.side(direction), &mut runnable));
+            return Err(error);
+        }
+        Ok(runnable)
+    }
+
+    /// Ends the watch in `direction`, and returns what was there.
+    pub fn unwatch(&self, key: SourceKey, direction: Direction) -> Option<Runnable> {
+        let mut runnable = None;
+        // The descriptor may be closed, or its number belong to another already: either way nothing is left to undo.
+        _ = self.change(key, |source| runnable = source.side(direction).take());
+        runnable
+    }
+
+    /// Whether the source is watched in `direction`.
+    pub fn is_watched(&self, key: SourceKey, direction: Direction) -> bool {
+        match self.sources.borrow_mut().get_mut(key.slot as usize) {
+            Some(source) if source.generation == key.generation => source.side(direction).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Forgets the source, and returns what was there for reading and for writing.
+    pub fn remove(&self, key: SourceKey) -> (Option<Runnable>, Option<Runnable>) {
+        let (mut read, mut write) = (None, None);
+        _ = self.change(key, |source| (read, write) = (source.read.take(), source.write.take()));
+        let mut sources = self.sources.borrow_mut();
+        if sources.get(key.slot as usize).is_some_and(|source| source.generation == key.generation) {
+            sources.remove(key.slot as usize);
+        }
+        (read, write)
+    }
+
+    /// Takes every source out, for the caller to drop its work.
+    pub fn take_all(&self) -> Vec<Runnable> {
+        let sources = self.sources.take();
+        self.armed.set(0);
+        let mut runnables = Vec::new();
+        for (_, source) in sources {
+            if !source.armed.is_none() {
+                // As in `unwatch`: a closed descriptor is forgotten already.
+                _ = self.poller.delete(borrow(source.fd));
+            }
+            runnables.extend(source.read);
+            runnables.extend(source.write);
+        }
+        runnables
+    }
+
+    /// Shows the work of every source to `visit`.
+    pub fn for_each(&self, mut visit: impl FnMut(&Runnable)) {
+        for (_, source) in self.sources.borrow().iter() {
+            source.read.iter().chain(&source.write).for_each(&mut visit);
+        }
+    }
+
+    /// Hands clones of what became ready to `push`; true if the signal pipe is among it.
+    pub(super) fn dispatch(&self, events: &Events, stats: &Stats, mut push: impl FnMut(Runnable)) -> bool {
+        stats::add(&stats.waits, 1);
+        let mut signalled = false;
+        for event in events.iter() {
+            match event.token {
+                WAKE => {}
+                SIGNAL => signalled = true,
+                _ => self.dispatch_one(event, &mut push),
+            }
+        }
+        signalled
+    }
+
+    fn dispatch_one(&self, event: Readiness, push: &mut impl FnMut(Runnable)) {
+        let key = SourceKey::from_token(event.token);
+        let sources = self.sources.borrow();
+        let Some(source) = sources.get(key.slot as usize) else { return };
+        if source.generation != key.generation {
+            return;
+        }
+        if let (true, Some(runnable)) = (event.readable, &source.read) {
+            push(runnable.clone());
+        }
+        if let (true, Some(runnable)) = (event.writable, &source.write) {
+            push(runnable.clone());
+        }
+    }
+
+    /// Applies `change` to the source and tells the kernel what that means for it.
+    fn change(&self, key: SourceKey, change: impl FnOnce(&mut Source)) -> io::Result<()> {
+        let mut sources = self.sources.borrow_mut();
+        let source = sources.get_mut(key.slot as usize).filter(|source| source.generation == key.generation);
+        let Some(source) = source else { return Err(io::ErrorKind::NotFound.into()) };
+        change(source);
+        let (armed, wanted) = (source.armed, source.wanted());
+        if armed == wanted {
+            return Ok(());
+        }
+        let fd = borrow(source.fd);
+        let result = match (armed.is_none(), wanted.is_none()) {
+            (true, _) => self.poller.add(fd, key.token(), wanted),
+            // Nothing wanted is not the same as an empty interest: the kernel would go on to report hang-ups.
+            (false, true) => self.poller.delete(fd),
+            (false, false) => match self.poller.modify(fd, key.token(), wanted) {
+                // Closed and opened again under our feet: the number is what was asked for, so watch its new owner.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.poller.add(fd, key.token(), wanted),
+                result => result,
+            },
+        };
+        if result.is_ok() || wanted.is_none() {
+            source.armed = wanted;
+            let armed_before = usize::from(!armed.is_none());
+            let armed_now = usize::from(!wanted.is_none());
+            self.armed.set(self.armed.get() + armed_now - armed_before);
+        }
+        result
+    }
+}
+
+fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the descriptor is used for one epoll_ctl, which answers EBADF for one that is not open; -1, the only
+    // value that a BorrowedFd must not have, is refused where descriptors enter (a negative one is never a source).
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}

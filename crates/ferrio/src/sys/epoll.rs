@@ -1,0 +1,204 @@
+//! Readiness through `epoll`, level-triggered.
+//!
+//! Why not a reactor crate: `polling` re-arms a timer descriptor and its own wake-up descriptor around every wait, five
+//! system calls where one is needed, and `mio` is edge-triggered only, which cannot express `add_reader` on a
+//! descriptor whose reader takes what it likes. This file is the whole of what they would do for us.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+/// What a registration asks to be told of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// There is something to read, or an end of file, or an error.
+    pub readable: bool,
+    /// There is room to write, or an error.
+    pub writable: bool,
+}
+
+impl Interest {
+    /// Whether nothing is asked.
+    pub fn is_none(self) -> bool {
+        !self.readable && !self.writable
+    }
+
+    fn flags(self) -> EventFlags {
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, self.readable);
+        flags.set(EventFlags::OUT, self.writable);
+        flags
+    }
+}
+
+/// What has become possible on one registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The token that the descriptor was registered with.
+    pub token: u64,
+    /// A read would not block. An error or a hang-up counts as readable: the read will tell.
+    pub readable: bool,
+    /// A write would not block. An error or a hang-up counts as writable: the write will tell.
+    pub writable: bool,
+}
+
+/// The buffer that a wait fills.
+pub struct Events {
+    buffer: Box<[libc::epoll_event]>,
+    filled: usize,
+}
+
+impl Events {
+    /// Room for `capacity` events a wait; what does not fit is reported by the next.
+    pub fn with_capacity(capacity: usize) -> Self {
+        let empty = libc::epoll_event { events: 0, u64: 0 };
+        Self { buffer: vec![empty; capacity].into(), filled: 0 }
+    }
+
+    /// The events of the last wait.
+    pub fn iter(&self) -> impl Iterator<Item = Readiness> + '_ {
+        const EITHER: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+        const READ: u32 = libc::EPOLLIN as u32 | EITHER;
+        const WRITE: u32 = libc::EPOLLOUT as u32 | EITHER;
+        self.buffer[..self.filled].iter().map(|event| {
+            // Copied out first: the structure is packed, and a reference into it could be misaligned.
+            let (events, token) = (event.events, event.u64);
+            Readiness { token, readable: events & READ != 0, writable: events & WRITE != 0 }
+        })
+    }
+
+    /// Forgets the events of the last wait.
+    pub fn clear(&mut self) {
+        self.filled = 0;
+    }
+}
+
+/// One `epoll` instance.
+///
+/// It is `Sync`: a thread may register while another waits. What is registered, and under which token, is the
+/// reactor's business.
+#[derive(Debug)]
+pub struct Poller {
+    epoll: OwnedFd,
+    /// Cleared for good when the kernel does not know `epoll_pwait2` (before 5.11): deadlines are then rounded up to
+    /// the millisecond.
+    precise: AtomicBool,
+}
+
+impl Poller {
+    /// Creates the instance, closed on exec.
+    ///
+    /// # Errors
+    ///
+    /// What `epoll_create1` reports, `EMFILE` for one.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, precise: AtomicBool::new(true) })
+    }
+
+    /// Registers `fd` level-triggered: the event is repeated by every wait for as long as it holds.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if `fd` is registered, `EPERM` if it has no readiness (a regular file), `EBADF`, `ENOSPC`, `ENOMEM`.
+    pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token), interest.flags())?)
+    }
+
+    /// Registers `fd` for reading, edge-triggered: one event for each write to the other end.
+    ///
+    /// # Errors
+    ///
+    /// As for [`add`](Self::add).
+    pub fn add_edge(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN | EventFlags::ET)?)
+    }
+
+    /// Changes token and interest of a registered `fd`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if `fd` is not registered, `EBADF` if it is not open.
+    pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(token), interest.flags())?)
+    }
+
+    /// Forgets `fd`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if `fd` is not registered, `EBADF` if it is not open.
+    pub fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, fd)?)
+    }
+
+    /// Waits until something is ready, but no longer than `timeout`; `None` waits without a limit.
+    ///
+    /// Returns without events when the time is up.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` ([`io::ErrorKind::Interrupted`]) when a signal handler ran; the caller decides whether to wait again.
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        events.clear();
+        let count = match timeout {
+            Some(timeout) if !timeout.is_zero() => self.wait_until(events, timeout)?,
+            // Both ends of the scale are exact in milliseconds, and the older call copies no timespec.
+            Some(_) => self.wait_millis(events, 0)?,
+            None => self.wait_millis(events, -1)?,
+        };
+        events.filled = count;
+        Ok(())
+    }
+
+    fn wait_until(&self, events: &mut Events, timeout: Duration) -> io::Result<usize> {
+        if self.precise.load(Ordering::Relaxed) {
+            match self.wait_precise(events, timeout) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                    self.precise.store(false, Ordering::Relaxed);
+                }
+                result => return result,
+            }
+        }
+        let millis = timeout.as_nanos().div_ceil(1_000_000);
+        self.wait_millis(events, libc::c_int::try_from(millis).unwrap_or(libc::c_int::MAX))
+    }
+
+    fn wait_precise(&self, events: &mut Events, timeout: Duration) -> io::Result<usize> {
+        // A timeout that time_t cannot hold is further away than the machine will live.
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // SAFETY: the kernel writes at most `len` events to the buffer, which is borrowed mutably for the call, and
+        // reads one timespec; the signal mask may be null.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.epoll.as_raw_fd(),
+                events.buffer.as_mut_ptr(),
+                events.capacity(),
+                &raw const timeout,
+                std::ptr::null::<libc::sigset_t>(),
+                0usize,
+            )
+        };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn wait_millis(&self, events: &mut Events, millis: libc::c_int) -> io::Result<usize> {
+        // SAFETY: the kernel writes at most `capacity` events to the buffer, which is borrowed mutably for the call.
+        let count = unsafe {
+            libc::epoll_wait(self.epoll.as_raw_fd(), events.buffer.as_mut_ptr(), events.capacity(), millis)
+        };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+impl Events {
+    fn capacity(&self) -> libc::c_int {
+        libc::c_int::try_from(self.buffer.len()).unwrap_or(libc::c_int::MAX)
+    }
+}
