@@ -1,6 +1,41 @@
 //! The extension module `ferrio._ferrio`: asyncio's objects on ferrio's engine.
 
+mod asyncio;
+mod coroutine;
+mod current;
+mod event_loop;
+mod ffi;
+mod futures;
+mod handles;
+mod loop_ref;
+mod tasks;
+
 use pyo3::prelude::*;
 
 #[pymodule(gil_used = true)]
-mod _ferrio {}
+mod _ferrio {
+    use pyo3::prelude::*;
+
+    use crate::coroutine::Coroutine;
+    use crate::ffi::finalizer;
+
+    #[pymodule_export]
+    use crate::event_loop::EventLoop;
+    #[pymodule_export]
+    use crate::futures::Future;
+    #[pymodule_export]
+    use crate::handles::{Handle, TimerHandle};
+    #[pymodule_export]
+    use crate::tasks::Task;
+
+    /// Completes the classes by what PyO3 does not offer.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        finalizer::install::<Future>(py);
+        finalizer::install::<Task>(py);
+        finalizer::install::<Coroutine>(py);
+        finalizer::install::<EventLoop>(py);
+        Ok(())
+    }
+}

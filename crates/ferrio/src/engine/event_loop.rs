@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::ready::ReadyQueue;
 use super::{
-    Clock, Flow, LoopHandle, Nanos, Park, Reactor, Runnable, SendRunnable, Signals, Stats, TimerKey, Timers, Wait, stats,
+    Clock, Flow, LoopHandle, Nanos, Park, Reactor, Runnable, SendRunnable, Signals, Stats, TimerKey, Timers, Wait,
+    stats,
 };
 use crate::sys::Events;
 

@@ -26,6 +26,8 @@ pub struct Vtable {
     pub clone: unsafe fn(NonNull<()>) -> NonNull<()>,
     /// Gives up the reference without running.
     pub drop: unsafe fn(NonNull<()>),
+    /// A number of the embedder's choice, by which it knows its own tables; 0 for tables of this crate.
+    pub tag: u32,
 }
 
 /// Something to run once, on the loop's thread.
@@ -59,9 +61,9 @@ impl Runnable {
         unsafe { (this.vtable.run)(this.data) }
     }
 
-    /// The pointer, and whether it belongs to `vtable`: for an embedder that looks for its own work in a queue.
-    pub fn data_if(&self, vtable: &'static Vtable) -> Option<NonNull<()>> {
-        std::ptr::eq(self.vtable, vtable).then_some(self.data)
+    /// The pointer, if the table carries `tag`: for an embedder that looks for its own work in a queue.
+    pub fn data_if(&self, tag: u32) -> Option<NonNull<()>> {
+        (self.vtable.tag == tag).then_some(self.data)
     }
 }
 

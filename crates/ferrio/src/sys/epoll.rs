@@ -190,9 +190,8 @@ impl Poller {
 
     fn wait_millis(&self, events: &mut Events, millis: libc::c_int) -> io::Result<usize> {
         // SAFETY: the kernel writes at most `capacity` events to the buffer, which is borrowed mutably for the call.
-        let count = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), events.buffer.as_mut_ptr(), events.capacity(), millis)
-        };
+        let count =
+            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.buffer.as_mut_ptr(), events.capacity(), millis) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 }

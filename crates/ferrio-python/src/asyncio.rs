@@ -1,0 +1,86 @@
+//! What the extension takes from the standard library, each name imported once, when it is first needed.
+//!
+//! ferrio's objects raise asyncio's own exceptions and format themselves with asyncio's own helpers, so that a program
+//! that mixes both sees one set of names.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// Declares `fn name(py) -> PyResult<&Bound<PyAny>>` for an attribute of a module.
+macro_rules! imported {
+    ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
+        $(#[$doc])*
+        pub(crate) fn $name(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+            static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            CELL.get_or_try_init(py, || Ok(py.import($module)?.getattr($attribute)?.unbind())).map(|name| name.bind(py))
+        }
+    )*};
+}
+
+imported! {
+    handle_class = "asyncio.events"."Handle";
+    timer_handle_class = "asyncio.events"."TimerHandle";
+    future_class = "asyncio.futures"."Future";
+    task_class = "asyncio.tasks"."Task";
+    get_event_loop = "asyncio.events"."get_event_loop";
+    set_running_loop = "asyncio.events"."_set_running_loop";
+    get_running_loop_or_none = "asyncio.events"."_get_running_loop";
+    iscoroutine = "asyncio.coroutines"."iscoroutine";
+    extract_stack = "asyncio.format_helpers"."extract_stack";
+    format_callback_source = "asyncio.format_helpers"."_format_callback_source";
+    future_repr = "asyncio.base_futures"."_future_repr";
+    task_repr = "asyncio.base_tasks"."_task_repr";
+    task_get_stack = "asyncio.base_tasks"."_task_get_stack";
+    task_print_stack = "asyncio.base_tasks"."_task_print_stack";
+    logger = "asyncio.log"."logger";
+    generic_alias = "types"."GenericAlias";
+    ensure_future = "asyncio.tasks"."ensure_future";
+    wrap_future = "asyncio.futures"."wrap_future";
+    register_task = "asyncio.tasks"."_register_task";
+    unregister_task = "asyncio.tasks"."_unregister_task";
+    enter_task = "asyncio.tasks"."_enter_task";
+    leave_task = "asyncio.tasks"."_leave_task";
+}
+
+/// Declares an exception class of asyncio: `name::new_err`, `name::is`.
+macro_rules! exceptions {
+    ($($name:ident = $module:literal . $attribute:literal;)*) => {$(
+        pub(crate) mod $name {
+            use super::*;
+
+            /// The class.
+            pub(crate) fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+                static CELL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                CELL.import(py, $module, $attribute)
+            }
+
+            /// An exception of the class.
+            #[allow(dead_code, reason = "one of the three functions that each class has")]
+            pub(crate) fn new_err(py: Python<'_>, arguments: impl pyo3::PyErrArguments + Send + Sync + 'static) -> PyErr {
+                match class(py) {
+                    Ok(class) => PyErr::from_type(class.clone(), arguments),
+                    Err(error) => error,
+                }
+            }
+
+            /// Whether `exception` is of the class.
+            #[allow(dead_code, reason = "one of the three functions that each class has")]
+            pub(crate) fn is(exception: &Bound<'_, PyAny>) -> bool {
+                class(exception.py()).is_ok_and(|class| exception.is_instance(class).unwrap_or(false))
+            }
+        }
+    )*};
+}
+
+exceptions! {
+    cancelled_error = "asyncio.exceptions"."CancelledError";
+    invalid_state_error = "asyncio.exceptions"."InvalidStateError";
+}
+
+/// Whether `error` leaves a loop at once: `KeyboardInterrupt` or `SystemExit`.
+pub(crate) fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py)
+        || error.is_instance_of::<pyo3::exceptions::PySystemExit>(py)
+        || error.is_instance_of::<pyo3::panic::PanicException>(py)
+}

@@ -1,0 +1,122 @@
+//! `EventLoop`: asyncio's loop, on ferrio's engine.
+//!
+//! The class extends [`LoopCore`], which is what everything else in this crate knows of a loop, by what Python calls.
+//! One file a topic, each with its own block of methods:
+//!
+//! | file | topic |
+//! |---|---|
+//! | [`run`] | running, stopping, closing |
+//! | [`schedule`] | `call_soon` and its family, time |
+//! | [`tasks`] | futures and tasks, factories |
+//! | [`errors`] | exception handlers, debug mode |
+//! | [`asyncgens`] | the hooks for asynchronous generators |
+//! | [`executor`] | threads for what blocks |
+//! | [`signals`] | signal handlers |
+
+mod asyncgens;
+mod errors;
+mod executor;
+mod run;
+mod schedule;
+mod signals;
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use ferrio::engine::{self, Clock};
+use pyo3::exceptions::PyResourceWarning;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pyo3::{PyTraverseError, ffi, intern};
+
+use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::finalizer::Finalize;
+use crate::handles::Handle;
+use crate::loop_ref::LoopCore;
+
+/// The loop. `ferrio.EventLoop` is this class and `asyncio.AbstractEventLoop`.
+#[pyclass(frozen, extends = LoopCore, subclass, dict, weakref, module = "ferrio._ferrio")]
+pub(crate) struct EventLoop {
+    stopping: GilCopy<bool>,
+    /// The process that made the loop: a fork inherits its descriptors, and must not touch them.
+    process: u32,
+    task_factory: GilCell<Option<Py<PyAny>>>,
+    exception_handler: GilCell<Option<Py<PyAny>>>,
+    executor: GilCell<executor::Executor>,
+    asyncgens: GilCell<asyncgens::AsyncGens>,
+    signal_handlers: GilCell<BTreeMap<i32, Py<Handle>>>,
+    /// The interpreter's wake-up descriptor before this loop set its own; none while it has not.
+    wakeup_fd: GilCopy<Option<i32>>,
+}
+
+#[pymethods]
+impl EventLoop {
+    #[new]
+    fn __new__(py: Python<'_>) -> PyResult<PyClassInitializer<Self>> {
+        let engine = engine::EventLoop::new(Clock::Monotonic)?;
+        let core = LoopCore::new(engine, errors::debug_by_default(py)?);
+        Ok(PyClassInitializer::from(core).add_subclass(Self {
+            stopping: GilCopy::new(false),
+            process: std::process::id(),
+            task_factory: GilCell::default(),
+            exception_handler: GilCell::default(),
+            executor: GilCell::default(),
+            asyncgens: GilCell::new(asyncgens::AsyncGens::new(py)?),
+            signal_handlers: GilCell::default(),
+            wakeup_fd: GilCopy::new(None),
+        }))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let py = slf.py();
+        let core = slf.as_super().get();
+        let word = |value: bool| if value { "True" } else { "False" };
+        let class = slf.get_type().name()?;
+        let (running, closed, debug) = (core.is_running(py), core.closed.get(py), core.debug.get(py));
+        Ok(format!("<{class} running={} closed={} debug={}>", word(running), word(closed), word(debug)))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.task_factory.traverse(visit, |factory, visit| visit.call(factory))?;
+        self.exception_handler.traverse(visit, |handler, visit| visit.call(handler))?;
+        self.executor.traverse(visit, |executor, visit| executor.traverse(visit))?;
+        self.asyncgens.traverse(visit, |asyncgens, visit| asyncgens.traverse(visit))?;
+        self.signal_handlers.traverse(visit, |handlers, visit| handlers.values().try_for_each(|h| visit.call(h)))
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let this = slf.get();
+        drop((this.task_factory.take(py), this.exception_handler.take(py), this.executor.take(py)));
+        drop(this.signal_handlers.take(py));
+    }
+}
+
+impl Finalize for EventLoop {
+    /// A loop that was not closed says so, and closes.
+    fn finalize(this: &Bound<'_, Self>) {
+        let py = this.py();
+        let core = this.as_super().get();
+        if core.closed.get(py) || core.is_running(py) {
+            return;
+        }
+        let warned = (|| {
+            let text = PyString::new(py, &format!("unclosed event loop {}", this.repr()?));
+            let keywords = pyo3::types::PyDict::new(py);
+            keywords.set_item(intern!(py, "source"), this)?;
+            let category = py.get_type::<PyResourceWarning>();
+            py.import("warnings")?.call_method("warn", (text, category), Some(&keywords))?;
+            PyResult::Ok(())
+        })();
+        if let Err(error) = warned.and_then(|()| Self::close(this)) {
+            error.write_unraisable(py, Some(this));
+        }
+    }
+
+    fn deallocator() -> &'static OnceLock<ffi::destructor> {
+        static DEALLOCATOR: OnceLock<ffi::destructor> = OnceLock::new();
+        &DEALLOCATOR
+    }
+}

@@ -1,0 +1,183 @@
+//! Signal handlers, and the interpreter's wake-up descriptor.
+//!
+//! The interpreter writes the number of each signal that it catches to one descriptor. The main thread's loop sets that
+//! to its own pipe while it runs, or while it has handlers, so that a signal ends its wait at once even when it arrives
+//! between two looks; and puts back what was there.
+
+use ferrio::engine::Runnable;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::EventLoop;
+use crate::asyncio;
+use crate::ffi::runnable::runnable;
+use crate::handles::RunHandle;
+
+#[pymethods]
+impl EventLoop {
+    /// Has `callback(*args)` called by the loop when the signal `sig` arrives.
+    ///
+    /// Raises TypeError or ValueError if `sig` is no signal, RuntimeError if it cannot be caught or this is not the main
+    /// thread.
+    #[pyo3(signature = (sig, callback, *args))]
+    fn add_signal_handler<'py>(
+        slf: &Bound<'py, Self>,
+        sig: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let is_function = py.import("inspect")?.call_method1("iscoroutinefunction", (&callback,))?.is_truthy()?;
+        if is_function || asyncio::iscoroutine(py)?.call1((&callback,))?.is_truthy()? {
+            return Err(PyTypeError::new_err("coroutines cannot be used with add_signal_handler()"));
+        }
+        let number = check_signal(sig)?;
+        let core = slf.as_super().get();
+        core.check_open(py)?;
+        Self::hold_wakeup_fd(slf).map_err(|error| PyRuntimeError::new_err(error.value(py).to_string()))?;
+        let handle = Py::new(py, Self::make_handle(slf, callback, args, None, "add_signal_handler")?)?;
+        let queued: Runnable = runnable::<RunHandle>(handle.clone_ref(py));
+        // Two of the same: the engine queues one, this class says what is handled. Both predecessors go here.
+        let previous = slf.get().signal_handlers.with(py, |handlers| handlers.insert(number.into(), handle));
+        drop((previous, core.engine(py).signals().set(number, queued)));
+        let signal = py.import("signal")?;
+        let installed = (|| {
+            signal.call_method1("signal", (number, pyo3::wrap_pyfunction!(ignore, py)?))?;
+            // System calls that the handler interrupts go on by themselves.
+            signal.call_method1("siginterrupt", (number, false))
+        })();
+        if let Err(error) = installed {
+            Self::forget_signal(slf, number);
+            Self::release_wakeup_fd(slf)?;
+            return Err(cannot_be_caught(py, error, number));
+        }
+        Ok(())
+    }
+
+    /// Brings the default handling of `sig` back. False if the loop did not handle it.
+    fn remove_signal_handler(slf: &Bound<'_, Self>, sig: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = slf.py();
+        let number = check_signal(sig)?;
+        if !Self::forget_signal(slf, number) {
+            return Ok(false);
+        }
+        let signal = py.import("signal")?;
+        let default = if i32::from(number) == libc::SIGINT { "default_int_handler" } else { "SIG_DFL" };
+        let restored = signal.call_method1("signal", (number, signal.getattr(default)?));
+        Self::release_wakeup_fd(slf)?;
+        match restored {
+            Ok(_) => Ok(true),
+            Err(error) => Err(cannot_be_caught(py, error, number)),
+        }
+    }
+
+    #[getter]
+    fn _signal_handlers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let handlers = PyDict::new(py);
+        let all: Vec<_> = self
+            .signal_handlers
+            .with(py, |all| all.iter().map(|(number, handle)| (*number, handle.clone_ref(py))).collect());
+        for (number, handle) in all {
+            handlers.set_item(number, handle)?;
+        }
+        Ok(handlers)
+    }
+}
+
+impl EventLoop {
+    /// Takes every handler out, for a loop that closes.
+    pub(super) fn remove_all_signal_handlers(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let numbers: Vec<i32> = slf.get().signal_handlers.with(py, |handlers| handlers.keys().copied().collect());
+        for number in numbers {
+            let number = number.into_pyobject(py)?;
+            Self::remove_signal_handler(slf, number.as_any())?;
+        }
+        Ok(())
+    }
+
+    fn forget_signal(slf: &Bound<'_, Self>, number: u8) -> bool {
+        let py = slf.py();
+        let handle = slf.get().signal_handlers.with(py, |handlers| handlers.remove(&i32::from(number)));
+        let queued = slf.as_super().get().engine(py).signals().remove(number);
+        let found = handle.is_some();
+        drop((handle, queued));
+        found
+    }
+
+    /// Makes the loop's pipe the wake-up descriptor, if it is not.
+    ///
+    /// # Errors
+    ///
+    /// `ValueError` on any thread but the main one.
+    fn hold_wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if slf.get().wakeup_fd.get(py).is_some() {
+            return Ok(());
+        }
+        let core = slf.as_super().get();
+        let writer = core.engine(py).signals().writer(core.engine(py).reactor())?;
+        let previous = set_wakeup_fd(py, writer)?;
+        slf.get().wakeup_fd.set(py, Some(previous));
+        Ok(())
+    }
+
+    /// For a loop that begins to run: a thread other than the main one does without.
+    pub(super) fn hold_wakeup_fd_on_main_thread(slf: &Bound<'_, Self>) -> PyResult<()> {
+        match Self::hold_wakeup_fd(slf) {
+            Err(error) if error.is_instance_of::<PyValueError>(slf.py()) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Puts the descriptor back that was there before, once the loop neither runs nor handles signals.
+    pub(super) fn release_wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let handles = slf.get().signal_handlers.with(py, |handlers| !handlers.is_empty());
+        if handles || slf.as_super().get().is_running(py) {
+            return Ok(());
+        }
+        let Some(previous) = slf.get().wakeup_fd.replace(py, None) else { return Ok(()) };
+        match set_wakeup_fd(py, previous) {
+            // The one before was closed meanwhile, by its owner: then there is none.
+            Err(error) if error.is_instance_of::<PyOSError>(py) => set_wakeup_fd(py, -1).map(drop),
+            // A loop that is closed on another thread cannot take its pipe out; the interpreter ignores a closed one.
+            Err(error) if error.is_instance_of::<PyValueError>(py) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+}
+
+fn set_wakeup_fd(py: Python<'_>, fd: i32) -> PyResult<i32> {
+    let keywords = PyDict::new(py);
+    // A full pipe has a byte for the loop to wake up for: nothing is lost that a warning could help with.
+    keywords.set_item(intern!(py, "warn_on_full_buffer"), false)?;
+    py.import("signal")?.call_method("set_wakeup_fd", (fd,), Some(&keywords))?.extract()
+}
+
+/// The handler that Python has for a signal that the loop handles: the pipe is told, and that is all.
+#[pyfunction]
+#[pyo3(signature = (*_arguments))]
+fn ignore(_arguments: &Bound<'_, PyTuple>) {}
+
+fn check_signal(sig: &Bound<'_, PyAny>) -> PyResult<u8> {
+    let py = sig.py();
+    if !sig.is_instance_of::<pyo3::types::PyInt>() {
+        return Err(PyTypeError::new_err(format!("sig must be an int, not {}", sig.repr()?)));
+    }
+    let valid = py.import("signal")?.call_method0("valid_signals")?.contains(sig)?;
+    match sig.extract::<u8>() {
+        Ok(number) if valid => Ok(number),
+        _ => Err(PyValueError::new_err(format!("invalid signal number {}", sig.str()?))),
+    }
+}
+
+fn cannot_be_caught(py: Python<'_>, error: PyErr, number: u8) -> PyErr {
+    let errno = error.value(py).getattr("errno").and_then(|errno| errno.extract::<i32>());
+    match errno {
+        Ok(libc::EINVAL) => PyRuntimeError::new_err(format!("sig {number} cannot be caught")),
+        _ => error,
+    }
+}

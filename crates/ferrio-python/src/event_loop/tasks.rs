@@ -1,0 +1,95 @@
+//! Futures and tasks, and who makes them.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::EventLoop;
+use crate::futures::Future;
+use crate::loop_ref::LoopRef;
+use crate::tasks::{NewTask, Task};
+
+#[pymethods]
+impl EventLoop {
+    /// A future of this loop.
+    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Future>> {
+        let py = slf.py();
+        Bound::new(py, Future::new(py, Self::loop_ref(slf))?)
+    }
+
+    /// A task of this loop that runs `coro`; the loop keeps it until it is done.
+    ///
+    /// `name`, `context` and `eager_start` are the task's; a task factory gets these and all others that are given.
+    /// Raises RuntimeError if the loop is closed, TypeError if `coro` is no coroutine.
+    #[pyo3(signature = (coro, *, name=None, context=None, eager_start=None, **kwargs))]
+    fn create_task<'py>(
+        slf: &Bound<'py, Self>,
+        coro: Bound<'py, PyAny>,
+        name: Option<Bound<'py, PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
+        eager_start: Option<Bound<'py, PyAny>>,
+        kwargs: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        slf.as_super().get().check_open(py)?;
+        if let Some(factory) = slf.get().task_factory.clone_ref(py) {
+            let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
+            let named = [("name", name), ("context", context), ("eager_start", eager_start)];
+            for (key, value) in named {
+                if let Some(value) = value {
+                    kwargs.set_item(key, value)?;
+                }
+            }
+            return factory.bind(py).call((slf, coro), Some(&kwargs));
+        }
+        if let Some(unknown) = kwargs.and_then(|kwargs| kwargs.keys().iter().next()) {
+            let text = format!("Task() got an unexpected keyword argument {}", unknown.repr()?);
+            return Err(PyTypeError::new_err(text));
+        }
+        let eager_start = eager_start.map_or(Ok(false), |eager_start| eager_start.is_truthy())?;
+        let new = NewTask { coroutine: coro, loop_ref: Self::loop_ref(slf), name, context, eager_start };
+        Task::create(py, new).map(Bound::into_any)
+    }
+
+    /// Has tasks made by `factory(loop, coro, **kwargs)`; None brings the native ones back.
+    #[pyo3(signature = (factory, /))]
+    fn set_task_factory(&self, py: Python<'_>, factory: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        if factory.as_ref().is_some_and(|factory| !factory.is_callable()) {
+            return Err(PyTypeError::new_err("task factory must be a callable or None"));
+        }
+        drop(self.task_factory.replace(py, factory.map(Bound::unbind)));
+        Ok(())
+    }
+
+    /// The task factory, or None.
+    fn get_task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.task_factory.clone_ref(py)
+    }
+
+    /// Every task of ferrio's own class that the loop keeps, for `asyncio.all_tasks`.
+    fn _unfinished_tasks<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        let py = slf.py();
+        PyList::new(py, slf.as_super().get().tasks(py))
+    }
+
+    #[getter]
+    fn _task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.task_factory.clone_ref(py)
+    }
+}
+
+impl EventLoop {
+    #[inline]
+    pub(super) fn loop_ref(slf: &Bound<'_, Self>) -> LoopRef {
+        LoopRef::Ours(slf.as_super().clone().unbind())
+    }
+}
+
+/// `loop.create_task(coroutine)` of whatever loop. Runs Python code.
+pub(super) fn create_task<'py>(
+    loop_object: &Bound<'py, PyAny>,
+    coroutine: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    loop_object.call_method1(intern!(loop_object.py(), "create_task"), (coroutine,))
+}

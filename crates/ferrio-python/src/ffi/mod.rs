@@ -1,0 +1,25 @@
+//! The only room with raw CPython calls.
+//!
+//! Each file wraps one thing that the interpreter's C interface does and that PyO3 has no safe, or no fast, name for.
+//! What leaves this room is safe to call; what a function may run (any Python code, or none) is said beside it, because
+//! no borrow may be held across the first kind.
+//!
+//! | file | wraps |
+//! |---|---|
+//! | [`cell`] | interior mutability under the interpreter lock |
+//! | [`runnable`] | Python objects in the engine's ready queue |
+//! | [`context`] | entering and leaving a `contextvars.Context` |
+//! | [`coroutine`] | `send` and `throw` on a coroutine without a method call |
+//! | [`call`] | vectorcalls without argument tuples |
+//! | [`finalizer`] | `tp_finalize`, which PyO3 does not offer |
+//! | [`stop_iteration`] | a result as `StopIteration`, and back |
+//! | [`thread`] | waiting without the interpreter lock |
+
+pub(crate) mod call;
+pub(crate) mod cell;
+pub(crate) mod context;
+pub(crate) mod coroutine;
+pub(crate) mod finalizer;
+pub(crate) mod runnable;
+pub(crate) mod stop_iteration;
+pub(crate) mod thread;

@@ -1,0 +1,390 @@
+//! What Python sees of a future.
+
+use std::sync::OnceLock;
+
+use ferrio::engine::Flow;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType};
+use pyo3::{PyTraverseError, ffi, intern};
+
+use super::callbacks::{Callback, Callbacks};
+use super::future::{Future, State, invalid_state};
+use super::iter::FutureIter;
+use crate::asyncio;
+use crate::ffi::finalizer::Finalize;
+use crate::ffi::{context, stop_iteration};
+use crate::handles::check_context;
+use crate::loop_ref::{LoopRef, report};
+
+#[pymethods]
+impl Future {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::uninitialized()
+    }
+
+    /// A future of `loop`, or of the current loop.
+    #[pyo3(signature = (*, r#loop=None))]
+    fn __init__(slf: &Bound<'_, Self>, r#loop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let loop_ref = match r#loop {
+            Some(loop_object) => LoopRef::new(loop_object),
+            None => LoopRef::new(&asyncio::get_event_loop(py)?.call0()?),
+        };
+        if slf.get().initialize(py, loop_ref)? {
+            return Ok(());
+        }
+        let class = slf.get_type().name()?;
+        Err(PyRuntimeError::new_err(format!("{class} object is already initialized")))
+    }
+
+    /// The result.
+    ///
+    /// Raises the exception that was set, CancelledError if the future was cancelled, InvalidStateError if it is not
+    /// done.
+    #[pyo3(name = "result")]
+    fn result_method<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::check_initialized(slf)?;
+        Self::result(slf)
+    }
+
+    /// The exception that was set, or None.
+    ///
+    /// Raises CancelledError if the future was cancelled, InvalidStateError if it is not done.
+    fn exception<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        Self::check_initialized(slf)?;
+        match slf.get().state(py) {
+            State::Pending => Err(invalid_state(py, "Exception is not set.")),
+            State::Returned => Ok(None),
+            State::Cancelled => Err(PyErr::from_value(slf.get().make_cancelled_error(py)?)),
+            State::Raised => Self::failure(slf),
+        }
+    }
+
+    /// Marks the future done with a result, and schedules its callbacks.
+    ///
+    /// Raises InvalidStateError if it is done.
+    fn set_result(slf: &Bound<'_, Self>, result: Bound<'_, PyAny>) -> PyResult<()> {
+        Self::check_initialized(slf)?;
+        Self::resolve(slf, result)
+    }
+
+    /// Marks the future done with an exception, an instance or a class, and schedules its callbacks.
+    ///
+    /// Raises InvalidStateError if it is done, TypeError if it is not an exception.
+    fn set_exception(slf: &Bound<'_, Self>, exception: Bound<'_, PyAny>) -> PyResult<()> {
+        Self::check_initialized(slf)?;
+        Self::reject(slf, exception)
+    }
+
+    /// Marks the future cancelled, and schedules its callbacks. False if it was done.
+    #[pyo3(name = "cancel", signature = (msg=None))]
+    fn cancel_method(slf: &Bound<'_, Self>, msg: Option<Bound<'_, PyAny>>) -> PyResult<bool> {
+        Self::check_initialized(slf)?;
+        Self::cancel(slf, msg)
+    }
+
+    /// Whether the future was cancelled.
+    fn cancelled(&self, py: Python<'_>) -> bool {
+        self.state(py) == State::Cancelled
+    }
+
+    /// Whether there is a result, an exception or a cancellation.
+    fn done(&self, py: Python<'_>) -> bool {
+        self.loop_ref(py).is_some() && !self.is_pending(py)
+    }
+
+    /// The loop that the future belongs to.
+    fn get_loop<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(Self::checked_loop(slf)?.bind(slf.py()).clone())
+    }
+
+    /// Has `fn(future)` called by the loop, in `context` or a copy of the current one, when the future is done.
+    #[pyo3(signature = (r#fn, /, *, context=None))]
+    fn add_done_callback(
+        slf: &Bound<'_, Self>,
+        r#fn: Bound<'_, PyAny>,
+        context: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        Self::check_initialized(slf)?;
+        check_context(context.as_ref())?;
+        let context = match context {
+            Some(context) => context.unbind(),
+            None => context::copy_current(py)?,
+        };
+        Self::add_callback(slf, Callback::Call(r#fn.unbind(), context))
+    }
+
+    /// Forgets every callback that equals `fn`, and returns how many there were.
+    fn remove_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let py = slf.py();
+        Self::check_initialized(slf)?;
+        let inner = &slf.get().inner;
+        let all = inner.with(py, |inner| std::mem::take(&mut inner.callbacks));
+        let mut kept = Vec::new();
+        let mut removed = 0;
+        // Comparing runs Python code, which may add callbacks: they come behind the ones that stay.
+        let mut result = Ok(());
+        for callback in all.as_slice() {
+            let equal = match callback {
+                Callback::Call(callable, _) if result.is_ok() => callable.bind(py).eq(r#fn),
+                _ => Ok(false),
+            };
+            match equal {
+                Ok(true) => removed += 1,
+                Ok(false) => kept.push(callback.clone_ref(py)),
+                Err(error) => {
+                    kept.push(callback.clone_ref(py));
+                    result = Err(error);
+                }
+            }
+        }
+        if slf.get().is_pending(py) {
+            inner.with(py, |inner| {
+                let added = std::mem::take(&mut inner.callbacks);
+                kept.extend(added.as_slice().iter().map(|callback| callback.clone_ref(py)));
+                inner.callbacks = Callbacks::from_iter(kept);
+            });
+        } else {
+            for callback in kept {
+                Self::add_callback(slf, callback)?;
+            }
+        }
+        drop(all);
+        result.map(|()| removed)
+    }
+
+    /// A future is its own iterator, so that awaiting one allocates nothing: all that an iterator would remember,
+    /// whether it was yielded, the future remembers anyhow.
+    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        Self::check_initialized(&slf)?;
+        Ok(slf)
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> PyResult<FutureIter> {
+        Self::check_initialized(&slf)?;
+        Ok(FutureIter::new(slf.unbind()))
+    }
+
+    pub(super) fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        let future = slf.get();
+        if future.is_pending(py) {
+            if future.blocking.replace(py, true) {
+                return Err(PyRuntimeError::new_err("await wasn't used with future"));
+            }
+            return Ok(Some(slf.clone().into_any()));
+        }
+        let result = Self::result(slf)?;
+        if result.is_none() { Ok(None) } else { Err(stop_iteration::with_value(result)) }
+    }
+
+    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        asyncio::future_repr(slf.py())?.call1((slf,))
+    }
+
+    #[classmethod]
+    fn __class_getitem__<'py>(cls: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        asyncio::generic_alias(cls.py())?.call1((cls, item))
+    }
+
+    /// `asyncio.Future` for a plain future, so that `isinstance` says yes; a subclass answers for itself.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        if slf.is_exact_instance_of::<Self>() {
+            return asyncio::future_class(slf.py()).cloned();
+        }
+        Ok(slf.get_type().into_any())
+    }
+
+    #[pyo3(name = "_make_cancelled_error")]
+    fn make_cancelled_error_method<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.make_cancelled_error(py)
+    }
+
+    #[getter(_asyncio_future_blocking)]
+    fn get_blocking(&self, py: Python<'_>) -> bool {
+        self.blocking.get(py)
+    }
+
+    #[setter(_asyncio_future_blocking)]
+    fn set_blocking(&self, py: Python<'_>, blocking: bool) {
+        self.blocking.set(py, blocking);
+    }
+
+    /// The futures and tasks that wait for this one, or None.
+    #[getter]
+    fn _asyncio_awaited_by<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyFrozenSet>>> {
+        let (mut waiters, others) = self.inner.with(py, |inner| {
+            let waiters = inner.callbacks.as_slice().iter().filter_map(|callback| match callback {
+                Callback::Wake(waiter) => Some(waiter.object().clone_ref(py)),
+                Callback::Call(..) => None,
+            });
+            let others = inner.rare.as_ref().and_then(|rare| rare.awaited_by.as_ref().map(|set| set.clone_ref(py)));
+            (waiters.collect::<Vec<_>>(), others)
+        });
+        if let Some(others) = others {
+            waiters.extend(others.bind(py).iter().map(Bound::unbind));
+        }
+        if waiters.is_empty() { Ok(None) } else { PyFrozenSet::new(py, waiters).map(Some) }
+    }
+
+    #[getter]
+    fn _loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.loop_ref(py).map(|loop_ref| loop_ref.bind(py).clone())
+    }
+
+    #[getter]
+    fn _state<'py>(&self, py: Python<'py>) -> &'py Bound<'py, PyString> {
+        match self.state(py) {
+            State::Pending => intern!(py, "PENDING"),
+            State::Cancelled => intern!(py, "CANCELLED"),
+            State::Returned | State::Raised => intern!(py, "FINISHED"),
+        }
+    }
+
+    #[getter]
+    fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.value_if(py, State::Returned)
+    }
+
+    #[getter]
+    fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.value_if(py, State::Raised)
+    }
+
+    #[getter]
+    fn _callbacks<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyList>>> {
+        let py = slf.py();
+        let callbacks: Vec<_> = slf
+            .get()
+            .inner
+            .with(py, |inner| inner.callbacks.as_slice().iter().map(|callback| callback.clone_ref(py)).collect());
+        if callbacks.is_empty() {
+            return Ok(None);
+        }
+        let pairs = callbacks.into_iter().map(|callback| match callback {
+            Callback::Call(callable, context) => PyTuple::new(py, [callable, context]),
+            Callback::Wake(waiter) => crate::tasks::wakeup_pair(waiter.object().bind(py)),
+        });
+        PyList::new(py, pairs.collect::<PyResult<Vec<_>>>()?).map(Some)
+    }
+
+    #[getter]
+    fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.with(py, |inner| {
+            inner.rare.as_ref().and_then(|rare| rare.source_traceback.as_ref().map(|stack| stack.clone_ref(py)))
+        })
+    }
+
+    #[getter(_cancel_message)]
+    fn get_cancel_message(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.with(py, |inner| {
+            inner.rare.as_ref().and_then(|rare| rare.cancel_message.as_ref().map(|message| message.clone_ref(py)))
+        })
+    }
+
+    #[setter(_cancel_message)]
+    fn put_cancel_message(&self, py: Python<'_>, message: Option<Bound<'_, PyAny>>) {
+        self.set_cancel_message(py, message);
+    }
+
+    #[getter(_log_traceback)]
+    fn get_log_traceback(&self, py: Python<'_>) -> bool {
+        self.log_traceback.get(py)
+    }
+
+    #[setter(_log_traceback)]
+    fn set_log_traceback(&self, py: Python<'_>, value: bool) -> PyResult<()> {
+        if value {
+            return Err(PyValueError::new_err("_log_traceback can only be set to False"));
+        }
+        self.log_traceback.set(py, false);
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.traverse(visit)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        drop(slf.get().inner.take(slf.py()));
+    }
+}
+
+impl Future {
+    fn value_if(&self, py: Python<'_>, state: State) -> Option<Py<PyAny>> {
+        if self.state(py) != state {
+            return None;
+        }
+        self.inner.with(py, |inner| inner.value.as_ref().map(|value| value.clone_ref(py)))
+    }
+
+    /// Records that `waiter` waits for this future by other means than an await.
+    pub(crate) fn add_awaited_by(&self, waiter: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = waiter.py();
+        let present = self.inner.with(py, |inner| {
+            inner.rare.as_ref().and_then(|rare| rare.awaited_by.as_ref().map(|set| set.clone_ref(py)))
+        });
+        let set = match present {
+            Some(set) => set,
+            None => {
+                let set = PySet::empty(py)?.unbind();
+                self.inner.with(py, |inner| inner.rare().awaited_by = Some(set.clone_ref(py)));
+                set
+            }
+        };
+        set.bind(py).add(waiter)
+    }
+
+    /// Takes back what [`add_awaited_by`](Self::add_awaited_by) recorded.
+    pub(crate) fn discard_awaited_by(&self, waiter: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = waiter.py();
+        let present = self.inner.with(py, |inner| {
+            inner.rare.as_ref().and_then(|rare| rare.awaited_by.as_ref().map(|set| set.clone_ref(py)))
+        });
+        match present {
+            Some(set) => set.bind(py).discard(waiter).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Reports an exception that nobody fetched.
+    pub(crate) fn finalize_future(this: &Bound<'_, Self>) {
+        let py = this.py();
+        if !this.get().log_traceback.replace(py, false) {
+            return;
+        }
+        let Some(loop_ref) = this.get().loop_ref(py).map(|loop_ref| loop_ref.clone_ref(py)) else { return };
+        let class = this.get_type().name().map_or_else(|_| "Future".to_owned(), |name| name.to_string());
+        let message = PyString::new(py, &format!("{class} exception was never retrieved"));
+        let exception = this.get()._exception(py).into_pyobject(py);
+        let mut entries = vec![("message", message.into_any())];
+        entries.extend(exception.map(|exception| ("exception", exception)));
+        entries.push(("future", this.clone().into_any()));
+        if let Some(stack) = this.get()._source_traceback(py) {
+            entries.push(("source_traceback", stack.into_bound(py)));
+        }
+        if report(loop_ref.bind(py), &entries) == Flow::Break
+            && let Some(error) = crate::ffi::runnable::take_leaving()
+        {
+            error.write_unraisable(py, Some(this));
+        }
+    }
+}
+
+impl Finalize for Future {
+    fn finalize(this: &Bound<'_, Self>) {
+        Self::finalize_future(this);
+    }
+
+    fn deallocator() -> &'static OnceLock<ffi::destructor> {
+        static DEALLOCATOR: OnceLock<ffi::destructor> = OnceLock::new();
+        &DEALLOCATOR
+    }
+}

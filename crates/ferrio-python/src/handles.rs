@@ -1,0 +1,501 @@
+//! `Handle` and `TimerHandle`: a callback that waits for its turn.
+//!
+//! A handle is the object that `call_soon` returns and, at the same time, what the engine queues: one allocation a
+//! callback, and none in the queue.
+
+use ferrio::engine::{Flow, TimerKey};
+use pyo3::basic::CompareOp;
+use pyo3::exceptions::PyTypeError;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::{PyTraverseError, intern};
+
+use crate::asyncio;
+use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::runnable::{Job, leave};
+use crate::ffi::{call, context};
+use crate::loop_ref::{LoopCore, LoopRef, report};
+
+/// The arguments of a callback.
+#[derive(Debug)]
+pub(crate) enum Arguments {
+    None,
+    One(Py<PyAny>),
+    Many(Py<PyTuple>),
+}
+
+impl Arguments {
+    /// Takes the shortest form that holds `arguments`.
+    #[inline]
+    pub(crate) fn new(arguments: Bound<'_, PyTuple>) -> Self {
+        if arguments.is_empty() { Self::None } else { Self::Many(arguments.unbind()) }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::One(argument) => Self::One(argument.clone_ref(py)),
+            Self::Many(arguments) => Self::Many(arguments.clone_ref(py)),
+        }
+    }
+
+    fn to_tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        match self {
+            Self::None => Ok(PyTuple::empty(py)),
+            Self::One(argument) => PyTuple::new(py, [argument]),
+            Self::Many(arguments) => Ok(arguments.bind(py).clone()),
+        }
+    }
+
+    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::None => Ok(()),
+            Self::One(argument) => visit.call(argument),
+            Self::Many(arguments) => visit.call(arguments),
+        }
+    }
+}
+
+/// What a handle calls; taken out as a whole when it is cancelled, so that nothing is kept alive by a handle that is.
+#[derive(Debug)]
+struct Work {
+    callback: Py<PyAny>,
+    arguments: Arguments,
+    context: Py<PyAny>,
+}
+
+/// What a handle only has in debug mode.
+#[derive(Debug)]
+struct Origin {
+    source_traceback: Py<PyAny>,
+    /// How the handle looked when it was cancelled.
+    repr: Option<Py<PyAny>>,
+}
+
+/// A callback that `call_soon` has queued, as `asyncio.Handle`.
+#[pyclass(frozen, subclass, weakref, freelist = 256, module = "ferrio")]
+pub(crate) struct Handle {
+    loop_ref: LoopRef,
+    work: GilCell<Option<Work>>,
+    cancelled: GilCopy<bool>,
+    origin: GilCell<Option<Box<Origin>>>,
+}
+
+impl Handle {
+    /// Makes a handle. Runs Python code in debug mode only.
+    pub(crate) fn new(
+        py: Python<'_>,
+        loop_ref: LoopRef,
+        callback: Py<PyAny>,
+        arguments: Arguments,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let context = match context {
+            Some(context) => context,
+            None => context::copy_current(py)?,
+        };
+        let origin = if loop_ref.debug(py)? { Some(Box::new(Origin::here(py)?)) } else { None };
+        Ok(Self {
+            loop_ref,
+            work: GilCell::new(Some(Work { callback, arguments, context })),
+            cancelled: GilCopy::new(false),
+            origin: GilCell::new(origin),
+        })
+    }
+
+    pub(crate) fn is_cancelled(&self, py: Python<'_>) -> bool {
+        self.cancelled.get(py)
+    }
+
+    /// Calls the callback in its context, and reports what it raises. Runs Python code.
+    fn run(this: &Bound<'_, Self>) -> Flow {
+        let py = this.py();
+        let handle = this.get();
+        // A running callback can cancel its own handle, so it is held by references of its own.
+        let work = handle.work.with(py, |work| {
+            work.as_ref()
+                .map(|work| (work.callback.clone_ref(py), work.arguments.clone_ref(py), work.context.clone_ref(py)))
+        });
+        let Some((callback, arguments, context)) = work else { return Flow::Continue };
+        let callback = callback.bind(py);
+        let result = context::run_in(context.bind_borrowed(py), || match &arguments {
+            Arguments::None => call::call0(callback),
+            Arguments::One(argument) => call::call1(callback, argument.bind(py)),
+            Arguments::Many(arguments) => call::call_tuple(callback, arguments.bind(py)),
+        });
+        match result.flatten() {
+            Ok(_) => Flow::Continue,
+            Err(error) => Self::failed(this, callback, &arguments, error),
+        }
+    }
+
+    #[cold]
+    fn failed(this: &Bound<'_, Self>, callback: &Bound<'_, PyAny>, arguments: &Arguments, error: PyErr) -> Flow {
+        let py = this.py();
+        if asyncio::leaves_the_loop(py, &error) {
+            return leave(error);
+        }
+        let handle = this.get();
+        let debug = handle.loop_ref.debug(py).unwrap_or(false);
+        let source = (|| {
+            let keywords = PyDict::new(py);
+            if asyncio_takes_debug(py) {
+                keywords.set_item("debug", debug)?;
+            }
+            asyncio::format_callback_source(py)?.call((callback, arguments.to_tuple(py)?), Some(&keywords))
+        })();
+        let source = source.map_or_else(|_| "callback".to_owned(), |source| source.to_string());
+        let mut entries = vec![
+            ("message", PyString::new(py, &format!("Exception in callback {source}")).into_any()),
+            ("exception", error.into_value(py).into_bound(py).into_any()),
+            ("handle", this.clone().into_any()),
+        ];
+        if let Some(source_traceback) = handle.source_traceback(py) {
+            entries.push(("source_traceback", source_traceback.into_bound(py)));
+        }
+        report(handle.loop_ref.bind(py), &entries)
+    }
+
+    fn source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.origin.with(py, |origin| origin.as_ref().map(|origin| origin.source_traceback.clone_ref(py)))
+    }
+
+    /// Cancels the handle; false if it was cancelled before. What it held is dropped, which runs Python code.
+    fn cancel_once(this: &Bound<'_, PyAny>, handle: &Self) -> PyResult<bool> {
+        let py = this.py();
+        if handle.cancelled.replace(py, true) {
+            return Ok(false);
+        }
+        if handle.origin.with(py, |origin| origin.is_some()) {
+            // Taken now, because the callback and its arguments are about to go.
+            let repr = this.repr()?.into_any().unbind();
+            let previous = handle.origin.with(py, |origin| origin.as_mut().and_then(|o| o.repr.replace(repr)));
+            drop(previous);
+        }
+        drop(handle.work.take(py));
+        Ok(true)
+    }
+
+    /// The parts of the representation that both classes share, as CPython's classes put them.
+    fn repr_info<'py>(this: &Bound<'py, PyAny>, class: &Bound<'py, PyAny>) -> PyResult<String> {
+        let py = this.py();
+        if let Some(repr) = this.getattr(intern!(py, "_repr")).ok().filter(|repr| !repr.is_none()) {
+            return repr.extract();
+        }
+        let info = class.call_method1(intern!(py, "_repr_info"), (this,))?;
+        let words: Vec<String> = info.try_iter()?.map(|word| Ok(word?.str()?.to_string())).collect::<PyResult<_>>()?;
+        Ok(format!("<{}>", words.join(" ")))
+    }
+}
+
+impl Origin {
+    fn here(py: Python<'_>) -> PyResult<Self> {
+        let frame = py.import("sys")?.call_method1("_getframe", (0,)).ok();
+        Ok(Self { source_traceback: asyncio::extract_stack(py)?.call1((frame,))?.unbind(), repr: None })
+    }
+}
+
+/// Before 3.13 the helper has no `debug`, and always shows arguments.
+fn asyncio_takes_debug(py: Python<'_>) -> bool {
+    py.version_info() >= (3, 13)
+}
+
+#[pymethods]
+impl Handle {
+    #[new]
+    #[pyo3(signature = (callback, args, r#loop, context=None))]
+    fn __new__(
+        callback: Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        r#loop: &Bound<'_, PyAny>,
+        context: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let py = callback.py();
+        check_context(context.as_ref())?;
+        let arguments = match args.cast::<PyTuple>() {
+            Ok(arguments) => arguments.clone(),
+            Err(_) => args.try_iter()?.collect::<PyResult<Vec<_>>>().and_then(|args| PyTuple::new(py, args))?,
+        };
+        let loop_ref = LoopRef::new(r#loop);
+        Self::new(py, loop_ref, callback.unbind(), Arguments::new(arguments), context.map(Bound::unbind))
+    }
+
+    /// Takes the callback back; it will not be called, and nothing that it holds is kept. Calling it again does nothing.
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::cancel_once(slf.as_any(), slf.get()).map(drop)
+    }
+
+    /// Whether the callback was taken back.
+    fn cancelled(&self, py: Python<'_>) -> bool {
+        self.cancelled.get(py)
+    }
+
+    /// The context that the callback is called in; `None` once the handle is cancelled (asyncio has it since 3.12).
+    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.work.with(py, |work| work.as_ref().map(|work| work.context.clone_ref(py)))
+    }
+
+    /// Calls the callback now, for a loop of another make.
+    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        match Self::run(slf) {
+            Flow::Continue => Ok(()),
+            Flow::Break => crate::ffi::runnable::take_leaving().map_or(Ok(()), Err),
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        Self::repr_info(slf.as_any(), asyncio::handle_class(slf.py())?)
+    }
+
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if slf.is_exact_instance_of::<Self>() {
+            return asyncio::handle_class(py).cloned();
+        }
+        Ok(slf.get_type().into_any())
+    }
+
+    #[getter]
+    fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.work.with(py, |work| work.as_ref().map(|work| work.callback.clone_ref(py)))
+    }
+
+    #[getter]
+    fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let arguments = self.work.with(py, |work| work.as_ref().map(|work| work.arguments.clone_ref(py)));
+        arguments.map(|arguments| arguments.to_tuple(py)).transpose()
+    }
+
+    #[getter]
+    fn _context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.get_context(py)
+    }
+
+    #[getter]
+    fn _cancelled(&self, py: Python<'_>) -> bool {
+        self.cancelled.get(py)
+    }
+
+    #[getter]
+    fn _loop<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.loop_ref.bind(py).clone()
+    }
+
+    #[getter]
+    fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.source_traceback(py)
+    }
+
+    #[getter]
+    fn _repr(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.origin.with(py, |origin| origin.as_ref().and_then(|o| o.repr.as_ref().map(|repr| repr.clone_ref(py))))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.loop_ref.traverse(visit)?;
+        self.work.traverse(visit, |work, visit| match work {
+            Some(work) => {
+                visit.call(&work.callback)?;
+                visit.call(&work.context)?;
+                work.arguments.traverse(visit)
+            }
+            None => Ok(()),
+        })?;
+        self.origin.traverse(visit, |origin, visit| match origin {
+            Some(origin) => visit.call(&origin.source_traceback),
+            None => Ok(()),
+        })
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        drop(slf.get().work.take(py));
+        drop(slf.get().origin.take(py));
+    }
+}
+
+/// # Errors
+///
+/// `TypeError` if there is a context and it is not a `contextvars.Context`.
+pub(crate) fn check_context(context: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    match context {
+        Some(context) if !context::is_context(context) => {
+            let class = context.get_type().name()?;
+            Err(PyTypeError::new_err(format!("a contextvars.Context was expected, got {class}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A handle in the ready queue.
+pub(crate) struct RunHandle;
+
+impl Job for RunHandle {
+    type Class = Handle;
+
+    fn run(this: &Bound<'_, Handle>) -> Flow {
+        let py = this.py();
+        let Some(core) = this.get().loop_ref.ours() else { return Handle::run(this) };
+        core.current().clear(this.get().loop_ref.bind(py));
+        if core.debug.get(py) { watched(core, this.as_any(), || Handle::run(this)) } else { Handle::run(this) }
+    }
+}
+
+/// Runs `f` and logs it as slow if it took longer than the loop's `slow_callback_duration`.
+pub(crate) fn watched(core: &LoopCore, what: &Bound<'_, PyAny>, f: impl FnOnce() -> Flow) -> Flow {
+    let py = what.py();
+    let clock = core.engine(py).clock();
+    let start = clock.now();
+    let flow = f();
+    let seconds = (clock.now() - start) as f64 / 1e9;
+    if seconds >= core.slow_callback_duration.get(py) {
+        let logged = asyncio::logger(py)
+            .and_then(|logger| logger.call_method1("warning", ("Executing %s took %.3f seconds", what, seconds)));
+        if let Err(error) = logged {
+            error.write_unraisable(py, Some(what));
+        }
+    }
+    flow
+}
+
+/// A callback that waits for its time, as `asyncio.TimerHandle`.
+#[pyclass(frozen, extends = Handle, subclass, weakref, freelist = 256, module = "ferrio")]
+pub(crate) struct TimerHandle {
+    /// Seconds on the loop's clock, as it was asked for.
+    when: f64,
+    key: GilCopy<Option<TimerKey>>,
+}
+
+impl TimerHandle {
+    /// Makes the handle; the loop sets its timer, and says which with [`set_key`](Self::set_key).
+    pub(crate) fn create(py: Python<'_>, handle: Handle, when: f64) -> PyResult<Bound<'_, Self>> {
+        let class = PyClassInitializer::from(handle).add_subclass(Self { when, key: GilCopy::new(None) });
+        Bound::new(py, class)
+    }
+
+    pub(crate) fn set_key(&self, py: Python<'_>, key: TimerKey) {
+        self.key.set(py, Some(key));
+    }
+
+    fn order(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> std::cmp::Ordering {
+        slf.get().when.total_cmp(&other.get().when)
+    }
+
+    fn same_work(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        if slf.is(other) {
+            return Ok(true);
+        }
+        let (a, b) = (slf.as_super().get(), other.as_super().get());
+        Ok(slf.get().when == other.get().when
+            && a._callback(py).into_pyobject(py)?.eq(b._callback(py))?
+            && a._args(py)?.into_pyobject(py)?.eq(b._args(py)?)?
+            && a.is_cancelled(py) == b.is_cancelled(py))
+    }
+}
+
+#[pymethods]
+impl TimerHandle {
+    #[new]
+    #[pyo3(signature = (when, callback, args, r#loop, context=None))]
+    fn __new__(
+        when: f64,
+        callback: Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        r#loop: &Bound<'_, PyAny>,
+        context: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let handle = Handle::__new__(callback, args, r#loop, context)?;
+        Ok(PyClassInitializer::from(handle).add_subclass(Self { when, key: GilCopy::new(None) }))
+    }
+
+    /// Takes the callback back and its timer out of the loop; nothing that it holds is kept.
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let handle = slf.as_super().get();
+        if !Handle::cancel_once(slf.as_any(), handle)? {
+            return Ok(());
+        }
+        match &handle.loop_ref {
+            LoopRef::Ours(core) => {
+                let key = slf.get().key.replace(py, None);
+                // The reference that the loop had is dropped here, outside of the engine.
+                drop(key.and_then(|key| core.get().engine(py).cancel_timer(key)));
+                Ok(())
+            }
+            LoopRef::Foreign(foreign) => {
+                foreign.bind(py).call_method1(intern!(py, "_timer_handle_cancelled"), (slf,)).map(drop)
+            }
+        }
+    }
+
+    /// When the callback is due, in seconds on the loop's clock.
+    fn when(&self) -> f64 {
+        self.when
+    }
+
+    #[getter]
+    fn _when(&self) -> f64 {
+        self.when
+    }
+
+    /// Whether the timer is pending.
+    #[getter]
+    fn _scheduled(&self, py: Python<'_>) -> bool {
+        self.key.get(py).is_some()
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        Handle::repr_info(slf.as_any(), asyncio::timer_handle_class(slf.py())?)
+    }
+
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if slf.is_exact_instance_of::<Self>() {
+            return asyncio::timer_handle_class(py).cloned();
+        }
+        Ok(slf.get_type().into_any())
+    }
+
+    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
+        self.when.into_pyobject(py)?.hash()
+    }
+
+    fn __richcmp__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+        operation: CompareOp,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented().into_bound(py)) };
+        let order = Self::order(slf, other);
+        let answer = match operation {
+            CompareOp::Lt => order.is_lt(),
+            CompareOp::Gt => order.is_gt(),
+            CompareOp::Le => order.is_lt() || Self::same_work(slf, other)?,
+            CompareOp::Ge => order.is_gt() || Self::same_work(slf, other)?,
+            CompareOp::Eq => Self::same_work(slf, other)?,
+            CompareOp::Ne => !Self::same_work(slf, other)?,
+        };
+        Ok(answer.into_pyobject(py)?.to_owned().into_any())
+    }
+
+    fn __traverse__(&self, _visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Ok(())
+    }
+}
+
+/// A timer's handle in the engine.
+pub(crate) struct RunTimer;
+
+impl Job for RunTimer {
+    type Class = TimerHandle;
+
+    fn run(this: &Bound<'_, TimerHandle>) -> Flow {
+        this.get().key.set(this.py(), None);
+        RunHandle::run(this.as_super())
+    }
+}

@@ -1,0 +1,256 @@
+//! All that a future, a task, a handle or a transport may ask of its loop.
+//!
+//! [`LoopCore`] is the part of `ferrio.EventLoop` that they see: the engine and a few words of state, with no methods
+//! for Python. `EventLoop` extends it, and nothing below `event_loop` needs to know how. A [`LoopRef`] is a loop of
+//! either kind, ours or somebody else's; what is fused with the engine for the one goes through `call_soon` for the
+//! other.
+
+use std::rc::Rc;
+
+use ferrio::engine::{self, Flow, Runnable};
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::PyVisit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use slab::Slab;
+
+use crate::asyncio;
+use crate::current::CurrentTask;
+use crate::ffi::cell::{GilBound, GilCell, GilCopy};
+use crate::ffi::runnable::{self, leave};
+use crate::ffi::thread::current_thread;
+
+/// What ferrio's own classes know of ferrio's loop.
+#[pyclass(frozen, subclass, dict, weakref, module = "ferrio._ferrio")]
+pub(crate) struct LoopCore {
+    engine: GilBound<Rc<engine::EventLoop>>,
+    pub(crate) closed: GilCopy<bool>,
+    pub(crate) debug: GilCopy<bool>,
+    /// The thread that runs the loop, by the number that `threading.get_ident()` gives it; 0 while it does not run.
+    pub(crate) thread: GilCopy<u64>,
+    /// Every unfinished task, so that none is lost because nobody else keeps it.
+    tasks: GilCell<Slab<Py<PyAny>>>,
+    current: CurrentTask,
+    /// Seconds, see `slow_callback_duration`.
+    pub(crate) slow_callback_duration: GilCopy<f64>,
+}
+
+impl LoopCore {
+    pub(crate) fn new(engine: Rc<engine::EventLoop>, debug: bool) -> Self {
+        Self {
+            // SAFETY: the engine is made of cells and descriptors, which any thread may use as long as it is alone; it
+            // is dropped as part of a Python object, with the lock held, and queued objects defer their drop otherwise.
+            engine: unsafe { GilBound::new(engine) },
+            closed: GilCopy::new(false),
+            debug: GilCopy::new(debug),
+            thread: GilCopy::new(0),
+            tasks: GilCell::default(),
+            current: CurrentTask::default(),
+            slow_callback_duration: GilCopy::new(0.1),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn engine(&self, py: Python<'_>) -> &Rc<engine::EventLoop> {
+        self.engine.get(py)
+    }
+
+    /// Queues `runnable` for the next turn.
+    #[inline]
+    pub(crate) fn push(&self, py: Python<'_>, runnable: Runnable) {
+        self.engine.get(py).push(runnable);
+    }
+
+    /// Keeps `task` alive until it is given back by its number.
+    pub(crate) fn adopt(&self, task: &Bound<'_, PyAny>) -> usize {
+        let py = task.py();
+        let task = task.clone().unbind();
+        self.tasks.with(py, |tasks| tasks.insert(task))
+    }
+
+    /// Gives back a task that is done.
+    pub(crate) fn release(&self, py: Python<'_>, number: usize) -> Option<Py<PyAny>> {
+        self.tasks.with(py, |tasks| tasks.try_remove(number))
+    }
+
+    /// The tasks that are not done.
+    pub(crate) fn tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.tasks.with(py, |tasks| tasks.iter().map(|(_, task)| task.clone_ref(py)).collect())
+    }
+
+    /// The task that this loop runs now, as the rest of Python sees it.
+    #[inline]
+    pub(crate) fn current(&self) -> &CurrentTask {
+        &self.current
+    }
+
+    /// Whether the loop runs, on whatever thread.
+    #[inline]
+    pub(crate) fn is_running(&self, py: Python<'_>) -> bool {
+        self.thread.get(py) != 0
+    }
+
+    /// # Errors
+    ///
+    /// `RuntimeError` if the loop is closed.
+    #[inline]
+    pub(crate) fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        if self.closed.get(py) { Err(PyRuntimeError::new_err("Event loop is closed")) } else { Ok(()) }
+    }
+
+    /// What `call_soon` checks, for work that is queued without it.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` if the loop is closed, or in debug mode if it runs on another thread.
+    #[inline]
+    pub(crate) fn admit(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_open(py)?;
+        if self.debug.get(py) { self.check_thread(py) } else { Ok(()) }
+    }
+
+    /// # Errors
+    ///
+    /// `RuntimeError` if the loop runs on another thread.
+    pub(crate) fn check_thread(&self, py: Python<'_>) -> PyResult<()> {
+        let thread = self.thread.get(py);
+        if thread != 0 && thread != current_thread() {
+            let text = "Non-thread-safe operation invoked on an event loop other than the current one";
+            return Err(PyRuntimeError::new_err(text));
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl LoopCore {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.tasks.traverse(visit, |tasks, visit| tasks.iter().try_for_each(|(_, task)| visit.call(task)))?;
+        let mut result = Ok(());
+        self.engine.get_in_traverse(&visit).for_each(|queued| {
+            if result.is_ok() {
+                result = runnable::traverse(queued, visit);
+            }
+        });
+        result
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        drop(slf.get().tasks.take(slf.py()));
+    }
+}
+
+/// A loop: ours, or one that is known by its methods only.
+#[derive(Debug)]
+pub(crate) enum LoopRef {
+    Ours(Py<LoopCore>),
+    Foreign(Py<PyAny>),
+}
+
+impl LoopRef {
+    /// Looks at what kind of loop `object` is.
+    pub(crate) fn new(object: &Bound<'_, PyAny>) -> Self {
+        match object.cast::<LoopCore>() {
+            Ok(ours) => Self::Ours(ours.clone().unbind()),
+            Err(_) => Self::Foreign(object.clone().unbind()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Ours(ours) => Self::Ours(ours.clone_ref(py)),
+            Self::Foreign(foreign) => Self::Foreign(foreign.clone_ref(py)),
+        }
+    }
+
+    /// The loop as an object.
+    #[inline]
+    pub(crate) fn bind<'a, 'py>(&'a self, py: Python<'py>) -> &'a Bound<'py, PyAny> {
+        match self {
+            Self::Ours(ours) => ours.bind(py).as_any(),
+            Self::Foreign(foreign) => foreign.bind(py),
+        }
+    }
+
+    /// Our loop's core, if it is ours.
+    #[inline]
+    pub(crate) fn ours(&self) -> Option<&LoopCore> {
+        match self {
+            Self::Ours(ours) => Some(ours.get()),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// Whether both are the same loop.
+    #[inline]
+    pub(crate) fn is(&self, py: Python<'_>, other: &Self) -> bool {
+        self.bind(py).is(other.bind(py))
+    }
+
+    /// Whether the loop is in debug mode. Runs Python code for a foreign loop.
+    pub(crate) fn debug(&self, py: Python<'_>) -> PyResult<bool> {
+        match self {
+            Self::Ours(ours) => Ok(ours.get().debug.get(py)),
+            Self::Foreign(foreign) => foreign.bind(py).call_method0(intern!(py, "get_debug"))?.is_truthy(),
+        }
+    }
+
+    /// Whether the loop runs. Runs Python code for a foreign loop.
+    pub(crate) fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
+        match self {
+            Self::Ours(ours) => Ok(ours.get().is_running(py)),
+            Self::Foreign(foreign) => foreign.bind(py).call_method0(intern!(py, "is_running"))?.is_truthy(),
+        }
+    }
+
+    /// `loop.call_soon(callback[, argument], context=context)` of a foreign loop. Runs Python code.
+    pub(crate) fn call_soon<'py>(
+        loop_object: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        argument: Option<&Bound<'py, PyAny>>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = loop_object.py();
+        let arguments = match argument {
+            Some(argument) => PyTuple::new(py, [callback, argument])?,
+            None => PyTuple::new(py, [callback])?,
+        };
+        let keywords = PyDict::new(py);
+        if let Some(context) = context {
+            keywords.set_item(intern!(py, "context"), context)?;
+        }
+        loop_object.call_method(intern!(py, "call_soon"), arguments, Some(&keywords))
+    }
+
+    pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Ours(ours) => visit.call(ours),
+            Self::Foreign(foreign) => visit.call(foreign),
+        }
+    }
+}
+
+/// Hands an error report to the loop's exception handler, as a `dict` of `entries`. Runs Python code.
+///
+/// What must leave the loop leaves it; other errors of the handler's own machinery have been logged by it.
+pub(crate) fn report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> Flow {
+    let py = loop_object.py();
+    let result = (|| {
+        let context = PyDict::new(py);
+        for (key, value) in entries {
+            context.set_item(key, value)?;
+        }
+        loop_object.call_method1(intern!(py, "call_exception_handler"), (context,))
+    })();
+    match result {
+        Ok(_) => Flow::Continue,
+        Err(error) if asyncio::leaves_the_loop(py, &error) => leave(error),
+        Err(error) => {
+            error.write_unraisable(py, Some(loop_object));
+            Flow::Continue
+        }
+    }
+}

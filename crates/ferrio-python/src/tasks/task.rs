@@ -1,0 +1,215 @@
+//! The state of a task: making one, cancelling one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::step::{self, FirstStep};
+use super::wakeup::TaskStep;
+use crate::asyncio;
+use crate::coroutine::Coroutine;
+use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::runnable::runnable;
+use crate::ffi::{context, coroutine};
+use crate::futures::Future;
+use crate::handles::check_context;
+use crate::loop_ref::LoopRef;
+
+/// A coroutine that the loop drives, as `asyncio.Task`.
+#[pyclass(frozen, extends = Future, subclass, dict, weakref, freelist = 256, module = "ferrio")]
+pub(crate) struct Task {
+    pub(super) inner: GilCell<Inner>,
+    /// The number under which the loop keeps the task alive.
+    pub(super) number: GilCopy<Option<usize>>,
+    /// How often `cancel()` was called, less the calls of `uncancel()`.
+    pub(super) cancels: GilCopy<u32>,
+    pub(super) must_cancel: GilCopy<bool>,
+    pub(super) log_destroy_pending: GilCopy<bool>,
+}
+
+#[derive(Default)]
+pub(super) struct Inner {
+    pub(super) coroutine: Option<Py<PyAny>>,
+    pub(super) context: Option<Py<PyAny>>,
+    /// What the task waits for.
+    pub(super) fut_waiter: Option<Py<PyAny>>,
+    pub(super) name: Name,
+}
+
+/// A task's name. Most are never read, so the ones that are made up are made when they are.
+#[derive(Default)]
+pub(super) enum Name {
+    #[default]
+    None,
+    Number(u64),
+    Given(Py<PyString>),
+}
+
+/// What a task is made of.
+pub(crate) struct NewTask<'py> {
+    pub(crate) coroutine: Bound<'py, PyAny>,
+    pub(crate) loop_ref: LoopRef,
+    pub(crate) name: Option<Bound<'py, PyAny>>,
+    pub(crate) context: Option<Bound<'py, PyAny>>,
+    pub(crate) eager_start: bool,
+}
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+impl Task {
+    pub(super) fn uninitialized() -> Self {
+        Self {
+            inner: GilCell::default(),
+            number: GilCopy::new(None),
+            cancels: GilCopy::new(0),
+            must_cancel: GilCopy::new(false),
+            log_destroy_pending: GilCopy::new(true),
+        }
+    }
+
+    /// Makes a task and queues its first step, or takes that step now if it is to start eagerly.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` if it is no coroutine; what starting eagerly leaves the loop with.
+    pub(crate) fn create<'py>(py: Python<'py>, new: NewTask<'py>) -> PyResult<Bound<'py, Self>> {
+        let class = PyClassInitializer::from(Future::uninitialized()).add_subclass(Self::uninitialized());
+        let task = Bound::new(py, class)?;
+        Self::initialize(&task, new)?;
+        Ok(task)
+    }
+
+    pub(super) fn initialize(this: &Bound<'_, Self>, new: NewTask<'_>) -> PyResult<()> {
+        let py = this.py();
+        let task = this.get();
+        let future = this.as_super();
+        let loop_ref = new.loop_ref.clone_ref(py);
+        if !future.get().initialize(py, new.loop_ref)? {
+            let class = this.get_type().name()?;
+            return Err(PyRuntimeError::new_err(format!("{class} object is already initialized")));
+        }
+        // Raised again when all is well: what fails to begin is not "destroyed while pending".
+        task.log_destroy_pending.set(py, false);
+        let is_coroutine = coroutine::is_native(&new.coroutine) || new.coroutine.is_exact_instance_of::<Coroutine>();
+        if !is_coroutine && !asyncio::iscoroutine(py)?.call1((&new.coroutine,))?.is_truthy()? {
+            return Err(PyTypeError::new_err(format!("a coroutine was expected, got {}", new.coroutine.repr()?)));
+        }
+        check_context(new.context.as_ref())?;
+        let context = match new.context {
+            Some(context) => context.unbind(),
+            None => context::copy_current(py)?,
+        };
+        let name = match new.name {
+            Some(name) => Name::given(&name)?,
+            None => Name::Number(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)),
+        };
+        let coroutine = Some(new.coroutine.unbind());
+        let inner = Inner { coroutine, context: Some(context), fut_waiter: None, name };
+        drop(task.inner.replace(py, inner));
+        if new.eager_start && loop_ref.is_running(py)? {
+            step::start_eagerly(this, &loop_ref)?;
+        } else {
+            Self::queue_first_step(this, &loop_ref)?;
+        }
+        task.log_destroy_pending.set(py, true);
+        Ok(())
+    }
+
+    fn queue_first_step(this: &Bound<'_, Self>, loop_ref: &LoopRef) -> PyResult<()> {
+        let py = this.py();
+        match loop_ref {
+            LoopRef::Ours(core) => {
+                core.get().admit(py)?;
+                core.get().push(py, runnable::<FirstStep>(this.clone().unbind()));
+            }
+            LoopRef::Foreign(foreign) => {
+                let step = Bound::new(py, TaskStep::new(this.clone().unbind(), None))?;
+                let context = this.get().context(py);
+                LoopRef::call_soon(foreign.bind(py), step.as_any(), None, context.as_ref())?;
+            }
+        }
+        Self::register(this, loop_ref)
+    }
+
+    /// Has the loop keep the task until it is done.
+    pub(super) fn register(this: &Bound<'_, Self>, loop_ref: &LoopRef) -> PyResult<()> {
+        match loop_ref.ours() {
+            Some(core) => this.get().number.set(this.py(), Some(core.adopt(this.as_any()))),
+            None => drop(asyncio::register_task(this.py())?.call1((this,))?),
+        }
+        Ok(())
+    }
+
+    /// Undoes [`register`](Self::register) for a task that is done.
+    pub(super) fn unregister(&self, py: Python<'_>, loop_ref: &LoopRef) {
+        if let (Some(core), Some(number)) = (loop_ref.ours(), self.number.replace(py, None)) {
+            drop(core.release(py, number));
+        }
+    }
+
+    #[inline]
+    pub(super) fn context<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.inner.with(py, |inner| inner.context.as_ref().map(|context| context.clone_ref(py).into_bound(py)))
+    }
+
+    #[inline]
+    pub(super) fn coroutine<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.inner.with(py, |inner| inner.coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py).into_bound(py)))
+    }
+
+    pub(super) fn fut_waiter<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.inner.with(py, |inner| inner.fut_waiter.as_ref().map(|waiter| waiter.clone_ref(py).into_bound(py)))
+    }
+
+    pub(super) fn set_fut_waiter(&self, py: Python<'_>, waiter: Option<Py<PyAny>>) {
+        let previous = self.inner.with(py, |inner| std::mem::replace(&mut inner.fut_waiter, waiter));
+        drop(previous);
+    }
+
+    /// Asks for the coroutine to be cancelled; false if the task is done. Runs Python code where the task waits for a
+    /// future of another make.
+    pub(crate) fn request_cancel(this: &Bound<'_, Self>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let py = this.py();
+        let task = this.get();
+        let future = this.as_super();
+        if !future.get().is_pending(py) {
+            return Ok(false);
+        }
+        task.cancels.set(py, task.cancels.get(py).saturating_add(1));
+        if let Some(waiter) = task.fut_waiter(py)
+            && cancel_awaited(&waiter, message)?
+        {
+            // What was cancelled wakes the task.
+            return Ok(true);
+        }
+        task.must_cancel.set(py, true);
+        future.get().set_cancel_message(py, message.cloned());
+        Ok(true)
+    }
+}
+
+/// Cancels what a task waits for, by the shortest way that its class allows.
+pub(super) fn cancel_awaited(waiter: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    let py = waiter.py();
+    if let Ok(future) = waiter.cast_exact::<Future>() {
+        return Future::cancel(future, message.cloned());
+    }
+    if let Ok(task) = waiter.cast_exact::<Task>() {
+        return Task::request_cancel(task, message);
+    }
+    let keywords = pyo3::types::PyDict::new(py);
+    keywords.set_item(intern!(py, "msg"), message)?;
+    waiter.call_method(intern!(py, "cancel"), (), Some(&keywords))?.is_truthy()
+}
+
+impl Name {
+    pub(super) fn given(name: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(match name.cast_exact::<PyString>() {
+            Ok(name) => Self::Given(name.clone().unbind()),
+            Err(_) => Self::Given(name.str()?.unbind()),
+        })
+    }
+}

@@ -1,0 +1,15 @@
+"""asyncio rebuilt in Rust: the event loop and everything above it."""
+
+import asyncio as _asyncio
+
+from ferrio._ferrio import Future, Handle, Task, TimerHandle
+from ferrio._ferrio import EventLoop as _EventLoop
+
+
+class EventLoop(_EventLoop, _asyncio.AbstractEventLoop):
+    """asyncio's event loop, on ferrio's engine."""
+
+
+def new_event_loop() -> EventLoop:
+    """A new loop."""
+    return EventLoop()
