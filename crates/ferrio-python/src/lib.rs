@@ -17,7 +17,7 @@ mod _ferrio {
     use pyo3::prelude::*;
 
     use crate::coroutine::Coroutine;
-    use crate::ffi::finalizer;
+    use crate::ffi::{finalizer, pool};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -32,8 +32,10 @@ mod _ferrio {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        finalizer::install::<Future>(py);
-        finalizer::install::<Task>(py);
+        pool::install::<Handle>(py);
+        pool::install::<TimerHandle>(py);
+        pool::install::<Future>(py);
+        pool::install::<Task>(py);
         finalizer::install::<Coroutine>(py);
         finalizer::install::<EventLoop>(py);
         Ok(())

@@ -37,7 +37,7 @@ use crate::handles::Handle;
 use crate::loop_ref::LoopCore;
 
 /// The loop. `ferrio.EventLoop` is this class and `asyncio.AbstractEventLoop`.
-#[pyclass(frozen, extends = LoopCore, subclass, dict, weakref, module = "ferrio._ferrio")]
+#[pyclass(frozen, extends = LoopCore, subclass, module = "ferrio._ferrio")]
 pub(crate) struct EventLoop {
     stopping: GilCopy<bool>,
     /// The process that made the loop: a fork inherits its descriptors, and must not touch them.

@@ -1,19 +1,17 @@
 //! What Python sees of a future.
 
-use std::sync::OnceLock;
-
 use ferrio::engine::Flow;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType};
-use pyo3::{PyTraverseError, ffi, intern};
+use pyo3::{PyTraverseError, intern};
 
 use super::callbacks::{Callback, Callbacks};
 use super::future::{Future, State, invalid_state};
 use super::iter::FutureIter;
 use crate::asyncio;
-use crate::ffi::finalizer::Finalize;
+use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::{context, stop_iteration};
 use crate::handles::check_context;
 use crate::loop_ref::{LoopRef, report};
@@ -378,13 +376,21 @@ impl Future {
     }
 }
 
-impl Finalize for Future {
-    fn finalize(this: &Bound<'_, Self>) {
-        Self::finalize_future(this);
+impl Pooled for Future {
+    fn pool() -> &'static Pool {
+        static POOL: Pool = Pool::new();
+        &POOL
     }
 
-    fn deallocator() -> &'static OnceLock<ffi::destructor> {
-        static DEALLOCATOR: OnceLock<ffi::destructor> = OnceLock::new();
-        &DEALLOCATOR
+    fn dispose(self, py: Python<'_>) {
+        self.dispose_future(py);
+    }
+
+    fn has_last_word(object: &Bound<'_, Self>) -> bool {
+        object.get().log_traceback.get(object.py())
+    }
+
+    fn finalize(object: &Bound<'_, Self>) {
+        Self::finalize_future(object);
     }
 }
