@@ -17,7 +17,8 @@ mod _ferrio {
     use pyo3::prelude::*;
 
     use crate::coroutine::Coroutine;
-    use crate::ffi::{finalizer, pool};
+    use crate::event_loop::CallSoon;
+    use crate::ffi::{finalizer, method, pool};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -36,6 +37,7 @@ mod _ferrio {
         pool::install::<TimerHandle>(py);
         pool::install::<Future>(py);
         pool::install::<Task>(py);
+        method::install::<CallSoon>(py)?;
         finalizer::install::<Coroutine>(py);
         finalizer::install::<EventLoop>(py);
         Ok(())

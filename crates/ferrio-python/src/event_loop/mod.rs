@@ -21,6 +21,8 @@ mod schedule;
 mod signals;
 mod tasks;
 
+pub(crate) use schedule::CallSoon;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
