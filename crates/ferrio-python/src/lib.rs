@@ -17,8 +17,9 @@ mod _ferrio {
     use pyo3::prelude::*;
 
     use crate::coroutine::Coroutine;
-    use crate::event_loop::CallSoon;
-    use crate::ffi::{finalizer, method, pool};
+    use crate::event_loop::{CallSoon, CreateFuture};
+    use crate::ffi::{await_slots, finalizer, method, pool};
+    use crate::futures::SetResult;
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -37,7 +38,11 @@ mod _ferrio {
         pool::install::<TimerHandle>(py);
         pool::install::<Future>(py);
         pool::install::<Task>(py);
+        await_slots::install::<Future, Future>(py);
+        await_slots::install::<Future, Task>(py);
         method::install::<CallSoon>(py)?;
+        method::install::<CreateFuture>(py)?;
+        method::install::<SetResult>(py)?;
         finalizer::install::<Coroutine>(py);
         finalizer::install::<EventLoop>(py);
         Ok(())

@@ -22,6 +22,7 @@ mod signals;
 mod tasks;
 
 pub(crate) use schedule::CallSoon;
+pub(crate) use tasks::CreateFuture;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

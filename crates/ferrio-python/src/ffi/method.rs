@@ -5,9 +5,10 @@
 
 use std::ffi::CStr;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 use pyo3::{Borrowed, PyClass};
 
 /// The arguments of one call, borrowed from the caller.
@@ -39,6 +40,44 @@ impl<'a, 'py> CallArguments<'a, 'py> {
         let rest = self.positional.get(index..).unwrap_or_default();
         // SAFETY: as in `get`.
         rest.iter().map(move |argument| unsafe { Borrowed::from_ptr(py, *argument) })
+    }
+
+    /// The one argument of a method that takes one, by position or as `name`.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` if it is missing or there are others.
+    #[inline]
+    pub(crate) fn only(&self, method: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        if let ([argument], false) = (self.positional, self.has_named()) {
+            // SAFETY: as in `get`.
+            return Ok(unsafe { Borrowed::from_ptr(self.py, *argument) }.to_owned());
+        }
+        let mut found = self.get(0).map(|argument| argument.to_owned());
+        for (key, value) in self.named() {
+            if found.is_some() || key.cast::<PyString>()?.to_str()? != name {
+                return Err(PyTypeError::new_err(format!("{method}() got an unexpected keyword argument '{key}'")));
+            }
+            found = Some(value.to_owned());
+        }
+        match found {
+            Some(argument) if self.len() <= 1 => Ok(argument),
+            _ => {
+                let given = self.len() + self.named.len();
+                Err(PyTypeError::new_err(format!("{method}() takes exactly one argument ({given} given)")))
+            }
+        }
+    }
+
+    /// # Errors
+    ///
+    /// `TypeError` if there are arguments.
+    #[inline]
+    pub(crate) fn none(&self, method: &str) -> PyResult<()> {
+        match self.positional.len() + self.named.len() {
+            0 => Ok(()),
+            given => Err(PyTypeError::new_err(format!("{method}() takes no arguments ({given} given)"))),
+        }
     }
 
     /// The arguments given by name.

@@ -1,5 +1,7 @@
 //! What Python sees of a future.
 
+use std::ffi::CStr;
+
 use ferrio::engine::Flow;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::PyVisit;
@@ -11,6 +13,8 @@ use super::callbacks::{Callback, Callbacks};
 use super::future::{Future, State, invalid_state};
 use super::iter::FutureIter;
 use crate::asyncio;
+use crate::ffi::await_slots::AwaitedByItself;
+use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::{context, stop_iteration};
 use crate::handles::check_context;
@@ -61,14 +65,6 @@ impl Future {
             State::Cancelled => Err(PyErr::from_value(slf.get().make_cancelled_error(py)?)),
             State::Raised => Self::failure(slf),
         }
-    }
-
-    /// Marks the future done with a result, and schedules its callbacks.
-    ///
-    /// Raises InvalidStateError if it is done.
-    fn set_result(slf: &Bound<'_, Self>, result: Bound<'_, PyAny>) -> PyResult<()> {
-        Self::check_initialized(slf)?;
-        Self::resolve(slf, result)
     }
 
     /// Marks the future done with an exception, an instance or a class, and schedules its callbacks.
@@ -170,16 +166,7 @@ impl Future {
     }
 
     pub(super) fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = slf.py();
-        let future = slf.get();
-        if future.is_pending(py) {
-            if future.blocking.replace(py, true) {
-                return Err(PyRuntimeError::new_err("await wasn't used with future"));
-            }
-            return Ok(Some(slf.clone().into_any()));
-        }
-        let result = Self::result(slf)?;
-        if result.is_none() { Ok(None) } else { Err(stop_iteration::with_value(result)) }
+        Self::advance(slf)
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -373,6 +360,48 @@ impl Future {
         {
             error.write_unraisable(py, Some(this));
         }
+    }
+}
+
+impl AwaitedByItself for Future {
+    #[inline]
+    fn check(this: &Bound<'_, Self>) -> PyResult<()> {
+        Self::check_initialized(this)
+    }
+
+    #[inline]
+    fn advance<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = this.py();
+        let future = this.get();
+        if future.is_pending(py) {
+            if future.blocking.replace(py, true) {
+                return Err(PyRuntimeError::new_err("await wasn't used with future"));
+            }
+            return Ok(Some(this.clone().into_any()));
+        }
+        let result = Self::result(this)?;
+        if result.is_none() { Ok(None) } else { Err(stop_iteration::with_value(result)) }
+    }
+}
+
+/// `Future.set_result`.
+pub(crate) struct SetResult;
+
+impl FastMethod for SetResult {
+    type Class = Future;
+
+    const NAME: &'static CStr = c"set_result";
+
+    const DOC: &'static CStr = c"set_result($self, result, /)\n--\n\n\
+        Marks the future done with a result, and schedules its callbacks.\n\n\
+        Raises InvalidStateError if it is done.";
+
+    #[inline]
+    fn call<'py>(this: &Bound<'py, Future>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let result = arguments.only("set_result", "result")?;
+        Future::check_initialized(this)?;
+        Future::resolve(this, result)?;
+        Ok(this.py().None().into_bound(this.py()))
     }
 }
 
