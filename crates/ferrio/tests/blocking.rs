@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Barrier, mpsc};
@@ -174,18 +174,24 @@ fn a_closed_pool_refuses_and_drops_what_waits() {
 #[test]
 fn run_waits_for_closures_that_have_begun() {
     let (begun, begins) = mpsc::channel();
-    let (go, wait) = mpsc::channel::<()>();
+    let (closing, closes) = mpsc::channel();
     let (tell, ended) = mpsc::channel();
     run(async move {
         spawn(unblock(move || {
             begun.send(()).unwrap();
-            wait.recv().unwrap();
+            closes.recv().unwrap();
+            // Time enough for a run that does not wait to get ahead.
+            (0..10_000).for_each(|_| thread::yield_now());
             tell.send(()).unwrap();
         }));
-        // Lets the task begin, and then blocks the loop until the thread has it.
+        let closing = Tell(closing);
+        spawn(async move {
+            let _closing = closing;
+            pending::<()>().await;
+        });
+        // Lets the tasks begin, and then blocks the loop until the thread has the closure.
         ferrio::yield_now().await;
         begins.recv().unwrap();
-        go.send(()).unwrap();
     })
     .unwrap();
     ended.try_recv().unwrap();

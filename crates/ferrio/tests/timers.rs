@@ -23,11 +23,12 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         // Few different deadlines, so that many are equal.
-        5 => (-2..12i64).prop_map(Step::Insert),
-        4 => any::<prop::sample::Index>().prop_map(Step::Cancel),
+        5 => (-2..40i64).prop_map(Step::Insert),
+        // Most of these are of no effect, and enough are for the dead to outnumber the living.
+        12 => any::<prop::sample::Index>().prop_map(Step::Cancel),
         1 => (0..5i64).prop_map(Step::Advance),
     ];
-    prop::collection::vec(step, 1..400)
+    prop::collection::vec(step, 1..800)
 }
 
 struct Pending {
@@ -75,7 +76,8 @@ proptest! {
             }
             prop_assert_eq!(timers.len(), model.len());
             prop_assert_eq!(timers.is_empty(), model.is_empty());
-            prop_assert!(timers.heap_len() <= (2 * timers.len()).max(64), "{} for {}", timers.heap_len(), timers.len());
+            let dead = timers.heap_len() - timers.len();
+            prop_assert!(dead < 64 || dead <= timers.len(), "{} dead entries beside {}", dead, timers.len());
             prop_assert_eq!(timers.next_deadline(), model.iter().map(|timer| timer.deadline).min());
         }
     }
@@ -111,7 +113,8 @@ fn the_dead_of_the_far_future_go_when_the_living_have_fired() {
     for deadline in 0..1000 {
         timers.insert(deadline, counts.runnable());
     }
-    timers.insert(2_000_000, counts.runnable());
+    // In front of the dead, so that they do not surface.
+    timers.insert(500_000, counts.runnable());
     far.into_iter().for_each(|key| drop(timers.cancel(key)));
     while let Some(runnable) = timers.pop_due(1000) {
         drop(runnable);

@@ -201,3 +201,55 @@ impl Future for Lent {
         poll
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! What cannot be arranged from outside: a step in another thread's hands.
+
+    use std::cell::Cell;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::engine::{Clock, EventLoop};
+
+    /// Tells that it was dropped. Not `Send`.
+    struct Local(Arc<AtomicBool>, #[expect(dead_code, reason = "keeps it from being Send")] Cell<Rc<()>>);
+
+    impl Drop for Local {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    fn local_step() -> (SendRunnable, Arc<AtomicBool>) {
+        let event_loop = EventLoop::new(Clock::Monotonic).unwrap();
+        let dropped = Arc::new(AtomicBool::new(false));
+        let local = Local(Arc::clone(&dropped), Cell::default());
+        let future = async move {
+            let _local = local;
+            std::future::pending::<()>().await;
+        };
+        let metadata = Metadata { home: thread::current().id(), aborted: AtomicBool::new(false) };
+        let body = Body::new(future, event_loop.tasks().reserve(&event_loop));
+        let (step, task, _) = spawn(body, metadata, event_loop.handle().clone());
+        task.detach();
+        (step, dropped)
+    }
+
+    #[test]
+    fn a_step_is_dropped_at_home() {
+        let (step, dropped) = local_step();
+        drop(step);
+        assert!(dropped.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn a_step_is_neither_run_nor_dropped_in_another_thread() {
+        for use_up in [|step: SendRunnable| drop(step), |step: SendRunnable| _ = step.into_inner().run()] {
+            let (step, dropped) = local_step();
+            thread::spawn(move || use_up(step)).join().unwrap();
+            assert!(!dropped.load(Ordering::Acquire));
+        }
+    }
+}
