@@ -36,6 +36,7 @@ imported! {
     logger = "asyncio.log"."logger";
     generic_alias = "types"."GenericAlias";
     ensure_future = "asyncio.tasks"."ensure_future";
+    isfuture = "asyncio.futures"."isfuture";
     wrap_future = "asyncio.futures"."wrap_future";
     register_task = "asyncio.tasks"."_register_task";
     unregister_task = "asyncio.tasks"."_unregister_task";

@@ -6,6 +6,7 @@ mod current;
 mod event_loop;
 mod ffi;
 mod futures;
+mod graph;
 mod handles;
 mod loop_ref;
 mod tasks;
@@ -23,6 +24,8 @@ mod _ferrio {
     use crate::event_loop::EventLoop;
     #[pymodule_export]
     use crate::futures::Future;
+    #[pymodule_export]
+    use crate::graph::{future_add_to_awaited_by, future_discard_from_awaited_by};
     #[pymodule_export]
     use crate::handles::{Handle, TimerHandle};
     #[pymodule_export]
