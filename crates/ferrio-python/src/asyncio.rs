@@ -44,6 +44,11 @@ imported! {
     leave_task = "asyncio.tasks"."_leave_task";
 }
 
+/// Imports the classes that ours stand for, while they have their own names: programs put others in their place.
+pub(crate) fn remember_classes(py: Python<'_>) -> PyResult<()> {
+    [handle_class, timer_handle_class, future_class, task_class].into_iter().try_for_each(|class| class(py).map(drop))
+}
+
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.
 macro_rules! exceptions {
     ($($name:ident = $module:literal . $attribute:literal;)*) => {$(

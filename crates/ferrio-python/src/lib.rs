@@ -17,8 +17,9 @@ use pyo3::prelude::*;
 mod _ferrio {
     use pyo3::prelude::*;
 
+    use crate::asyncio;
     use crate::coroutine::Coroutine;
-    use crate::ffi::finalizer;
+    use crate::ffi::{await_method, finalizer, recycle};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -29,12 +30,20 @@ mod _ferrio {
     #[pymodule_export]
     use crate::handles::{Handle, TimerHandle};
     #[pymodule_export]
+    use crate::loop_ref::unfinished_tasks;
+    #[pymodule_export]
     use crate::tasks::Task;
 
     /// Completes the classes by what PyO3 does not offer.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        asyncio::remember_classes(py)?;
+        await_method::iterate_by_hand::<Future>(py)?;
+        recycle::install::<Future>(py);
+        recycle::install::<Task>(py);
+        recycle::install::<Handle>(py);
+        recycle::install::<TimerHandle>(py);
         finalizer::install::<Future>(py);
         finalizer::install::<Task>(py);
         finalizer::install::<Coroutine>(py);

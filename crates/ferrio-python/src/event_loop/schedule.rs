@@ -9,7 +9,7 @@ use super::EventLoop;
 use crate::asyncio;
 use crate::ffi::runnable::{runnable, send_runnable};
 use crate::ffi::thread::current_thread;
-use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle, check_context};
+use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle};
 use crate::loop_ref::{LoopCore, LoopRef};
 
 #[pymethods]
@@ -106,7 +106,6 @@ impl EventLoop {
         method: &str,
     ) -> PyResult<Handle> {
         let py = slf.py();
-        check_context(context.as_ref())?;
         let core: &Bound<'_, LoopCore> = slf.as_super();
         if core.get().debug.get(py) {
             check_callback(&callback, method)?;

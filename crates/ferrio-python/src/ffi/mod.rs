@@ -10,16 +10,20 @@
 //! | [`runnable`] | Python objects in the engine's ready queue |
 //! | [`context`] | entering and leaving a `contextvars.Context` |
 //! | [`coroutine`] | `send` and `throw` on a coroutine without a method call |
+//! | [`await_method`] | an `__await__` that differs by who calls it |
 //! | [`call`] | vectorcalls without argument tuples |
 //! | [`finalizer`] | `tp_finalize`, which PyO3 does not offer |
+//! | [`recycle`] | what PyO3's free lists leave out |
 //! | [`stop_iteration`] | a result as `StopIteration`, and back |
 //! | [`thread`] | waiting without the interpreter lock |
 
+pub(crate) mod await_method;
 pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod context;
 pub(crate) mod coroutine;
 pub(crate) mod finalizer;
+pub(crate) mod recycle;
 pub(crate) mod runnable;
 pub(crate) mod stop_iteration;
 pub(crate) mod thread;
