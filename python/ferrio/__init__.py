@@ -2,6 +2,7 @@
 
 import asyncio as _asyncio
 
+from ferrio import _all_tasks
 from ferrio._ferrio import Future, Handle, Task, TimerHandle
 from ferrio._ferrio import EventLoop as _EventLoop
 
@@ -13,3 +14,6 @@ class EventLoop(_EventLoop, _asyncio.AbstractEventLoop):
 def new_event_loop() -> EventLoop:
     """A new loop."""
     return EventLoop()
+
+
+_all_tasks.watch()

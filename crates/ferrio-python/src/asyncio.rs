@@ -36,11 +36,17 @@ imported! {
     logger = "asyncio.log"."logger";
     generic_alias = "types"."GenericAlias";
     ensure_future = "asyncio.tasks"."ensure_future";
+    isfuture = "asyncio.futures"."isfuture";
     wrap_future = "asyncio.futures"."wrap_future";
     register_task = "asyncio.tasks"."_register_task";
     unregister_task = "asyncio.tasks"."_unregister_task";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
+}
+
+/// Imports the classes that ours stand for, while they have their own names: programs put others in their place.
+pub(crate) fn remember_classes(py: Python<'_>) -> PyResult<()> {
+    [handle_class, timer_handle_class, future_class, task_class].into_iter().try_for_each(|class| class(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.

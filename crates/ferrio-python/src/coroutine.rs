@@ -17,14 +17,14 @@ use std::task::{Context, Poll, Waker};
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, ffi, intern};
 
 use crate::ffi::cell::GilCell;
 use crate::ffi::coroutine::{self, Step};
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::stop_iteration;
-use crate::futures::Future;
+use crate::futures::{Future, thrown};
 use crate::tasks::Task;
 
 type Body = Pin<Box<dyn RustFuture<Output = PyResult<Py<PyAny>>> + Send>>;
@@ -228,28 +228,10 @@ impl Coroutine {
     }
 
     /// Raises an exception where the coroutine waits.
-    #[pyo3(signature = (r#type, value=None, traceback=None))]
-    fn throw(
-        &self,
-        py: Python<'_>,
-        r#type: &Bound<'_, PyAny>,
-        value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        let exception = match r#type.cast::<PyType>() {
-            Ok(class) => match value.filter(|value| !value.is_none()) {
-                Some(value) if value.is_instance(class)? => value.clone(),
-                Some(value) => class.call1((value,))?,
-                None => class.call0()?,
-            },
-            Err(_) => r#type.clone(),
-        };
-        if !exception.is_instance_of::<pyo3::exceptions::PyBaseException>() {
-            return Err(PyTypeError::new_err("exceptions must be classes or instances deriving from BaseException"));
-        }
-        if let Some(traceback) = traceback.filter(|traceback| !traceback.is_none()) {
-            exception.setattr(intern!(py, "__traceback__"), traceback)?;
-        }
+    #[pyo3(signature = (*arguments))]
+    fn throw(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        let py = arguments.py();
+        let exception = thrown(arguments)?;
         match self.drive(py, Some(exception.unbind()))? {
             Err(yielded) => Ok(yielded),
             Ok(result) => Err(stop_iteration::with_value(result.into_bound(py))),
@@ -347,6 +329,10 @@ impl Finalize for Coroutine {
         if let Err(error) = result {
             error.write_unraisable(py, Some(this));
         }
+    }
+
+    fn is_due(this: &Bound<'_, Self>) -> bool {
+        this.get().is_in(this.py(), |state| !matches!(state, State::Finished))
     }
 
     fn deallocator() -> &'static OnceLock<ffi::destructor> {

@@ -5,7 +5,6 @@
 
 use ferrio::engine::{Flow, TimerKey};
 use pyo3::basic::CompareOp;
-use pyo3::exceptions::PyTypeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -138,12 +137,17 @@ impl Handle {
         });
         let Some((callback, arguments, context)) = work else { return Flow::Continue };
         let (callback, context) = (callback.into_bound(py), context.into_bound(py));
-        let result = context::run_in(context.as_borrowed(), || match &arguments {
-            Arguments::None => call::call0(&callback),
-            Arguments::One(argument) => call::call1(&callback, argument.bind(py)),
-            Arguments::Many(arguments) => call::call_tuple(&callback, arguments.bind(py)),
-        });
-        let flow = match result.flatten() {
+        let result = if context::is_context(&context) {
+            let called = context::run_in(context.as_borrowed(), || match &arguments {
+                Arguments::None => call::call0(&callback),
+                Arguments::One(argument) => call::call1(&callback, argument.bind(py)),
+                Arguments::Many(arguments) => call::call_tuple(&callback, arguments.bind(py)),
+            });
+            called.flatten()
+        } else {
+            run_in_other(&context, &callback, &arguments)
+        };
+        let flow = match result {
             Ok(_) => Flow::Continue,
             Err(error) => Self::failed(this, &callback, &arguments, error),
         };
@@ -159,14 +163,8 @@ impl Handle {
         }
         let handle = this.get();
         let debug = handle.loop_ref.debug(py).unwrap_or(false);
-        let source = (|| {
-            let keywords = PyDict::new(py);
-            if asyncio_takes_debug(py) {
-                keywords.set_item("debug", debug)?;
-            }
-            asyncio::format_callback_source(py)?.call((callback, arguments.to_tuple(py)?), Some(&keywords))
-        })();
-        let source = source.map_or_else(|_| "callback".to_owned(), |source| source.to_string());
+        let source = arguments.to_tuple(py).and_then(|arguments| callback_source(callback, &arguments, debug));
+        let source = source.unwrap_or_else(|_| "callback".to_owned());
         let mut entries = vec![
             ("message", PyString::new(py, &format!("Exception in callback {source}")).into_any()),
             ("exception", error.into_value(py).into_bound(py).into_any()),
@@ -198,14 +196,28 @@ impl Handle {
         Ok(true)
     }
 
-    /// The parts of the representation that both classes share, as CPython's classes put them.
-    fn repr_info<'py>(this: &Bound<'py, PyAny>, class: &Bound<'py, PyAny>) -> PyResult<String> {
+    /// `<Handle [cancelled] callback [created at]>`, with `when` behind the class or the word that it is cancelled.
+    fn describe(this: &Bound<'_, PyAny>, handle: &Self, when: Option<f64>) -> PyResult<String> {
         let py = this.py();
-        if let Some(repr) = this.getattr(intern!(py, "_repr")).ok().filter(|repr| !repr.is_none()) {
-            return repr.extract();
+        if let Some(repr) = handle._repr(py) {
+            return repr.extract(py).map_err(PyErr::from);
         }
-        let info = class.call_method1(intern!(py, "_repr_info"), (this,))?;
-        let words: Vec<String> = info.try_iter()?.map(|word| Ok(word?.str()?.to_string())).collect::<PyResult<_>>()?;
+        let mut words = vec![this.get_type().name()?.to_string()];
+        if handle.is_cancelled(py) {
+            words.push("cancelled".to_owned());
+        }
+        if let Some(when) = when {
+            words.push(format!("when={}", when.into_pyobject(py)?.repr()?));
+        }
+        if let Some(callback) = handle._callback(py) {
+            let arguments = handle._args(py)?.unwrap_or_else(|| PyTuple::empty(py));
+            let debug = handle.loop_ref.debug(py).unwrap_or(false);
+            words.push(callback_source(callback.bind(py), &arguments, debug)?);
+        }
+        if let Some(source_traceback) = handle.source_traceback(py) {
+            let frame = source_traceback.bind(py).get_item(-1)?;
+            words.push(format!("created at {}:{}", frame.get_item(0)?, frame.get_item(1)?));
+        }
         Ok(format!("<{}>", words.join(" ")))
     }
 }
@@ -217,9 +229,28 @@ impl Origin {
     }
 }
 
-/// Before 3.13 the helper has no `debug`, and always shows arguments.
-fn asyncio_takes_debug(py: Python<'_>) -> bool {
-    py.version_info() >= (3, 13)
+/// Calls the callback in what is no context, but may behave as one.
+#[cold]
+fn run_in_other<'py>(
+    context: &Bound<'py, PyAny>,
+    callback: &Bound<'py, PyAny>,
+    arguments: &Arguments,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = context.py();
+    let arguments = arguments.to_tuple(py)?;
+    let arguments = std::iter::once(callback.clone()).chain(arguments.iter()).collect::<Vec<_>>();
+    context.call_method1(intern!(py, "run"), PyTuple::new(py, arguments)?)
+}
+
+/// What is called and where it is defined, as asyncio words it.
+fn callback_source(callback: &Bound<'_, PyAny>, arguments: &Bound<'_, PyTuple>, debug: bool) -> PyResult<String> {
+    let py = callback.py();
+    let keywords = PyDict::new(py);
+    // Before 3.13 the helper has no such argument, and always shows the callback's.
+    if py.version_info() >= (3, 13) {
+        keywords.set_item("debug", debug)?;
+    }
+    asyncio::format_callback_source(py)?.call((callback, arguments), Some(&keywords))?.extract()
 }
 
 #[pymethods]
@@ -233,7 +264,6 @@ impl Handle {
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let py = callback.py();
-        check_context(context.as_ref())?;
         let arguments = match args.cast::<PyTuple>() {
             Ok(arguments) => arguments.clone(),
             Err(_) => args.try_iter()?.collect::<PyResult<Vec<_>>>().and_then(|args| PyTuple::new(py, args))?,
@@ -266,7 +296,7 @@ impl Handle {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        Self::repr_info(slf.as_any(), asyncio::handle_class(slf.py())?)
+        Self::describe(slf.as_any(), slf.get(), None)
     }
 
     #[getter]
@@ -337,19 +367,6 @@ impl Handle {
     }
 }
 
-/// # Errors
-///
-/// `TypeError` if there is a context and it is not a `contextvars.Context`.
-pub(crate) fn check_context(context: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    match context {
-        Some(context) if !context::is_context(context) => {
-            let class = context.get_type().name()?;
-            Err(PyTypeError::new_err(format!("a contextvars.Context was expected, got {class}")))
-        }
-        _ => Ok(()),
-    }
-}
-
 impl Pooled for Handle {
     fn pool() -> &'static Pool {
         static POOL: Pool = Pool::new();
@@ -404,13 +421,19 @@ pub(crate) struct TimerHandle {
     /// Seconds on the loop's clock, as it was asked for.
     when: f64,
     key: GilCopy<Option<TimerKey>>,
+    /// What a loop of another make says of the timer.
+    scheduled: GilCopy<bool>,
 }
 
 impl TimerHandle {
     /// Makes the handle; the loop sets its timer, and says which with [`set_key`](Self::set_key).
     pub(crate) fn create(py: Python<'_>, handle: Handle, when: f64) -> PyResult<Bound<'_, Self>> {
-        let class = PyClassInitializer::from(handle).add_subclass(Self { when, key: GilCopy::new(None) });
+        let class = PyClassInitializer::from(handle).add_subclass(Self::at(when));
         Bound::new(py, class)
+    }
+
+    fn at(when: f64) -> Self {
+        Self { when, key: GilCopy::new(None), scheduled: GilCopy::new(false) }
     }
 
     pub(crate) fn set_key(&self, py: Python<'_>, key: TimerKey) {
@@ -446,7 +469,7 @@ impl TimerHandle {
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let handle = Handle::__new__(callback, args, r#loop, context)?;
-        Ok(PyClassInitializer::from(handle).add_subclass(Self { when, key: GilCopy::new(None) }))
+        Ok(PyClassInitializer::from(handle).add_subclass(Self::at(when)))
     }
 
     /// Takes the callback back and its timer out of the loop; nothing that it holds is kept.
@@ -480,13 +503,18 @@ impl TimerHandle {
     }
 
     /// Whether the timer is pending.
-    #[getter]
-    fn _scheduled(&self, py: Python<'_>) -> bool {
-        self.key.get(py).is_some()
+    #[getter(_scheduled)]
+    fn get_scheduled(&self, py: Python<'_>) -> bool {
+        self.key.get(py).is_some() || self.scheduled.get(py)
+    }
+
+    #[setter(_scheduled)]
+    fn set_scheduled(&self, py: Python<'_>, scheduled: bool) {
+        self.scheduled.set(py, scheduled);
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        Handle::repr_info(slf.as_any(), asyncio::timer_handle_class(slf.py())?)
+        Handle::describe(slf.as_any(), slf.as_super().get(), Some(slf.get().when))
     }
 
     #[getter]

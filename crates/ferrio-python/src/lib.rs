@@ -6,6 +6,7 @@ mod current;
 mod event_loop;
 mod ffi;
 mod futures;
+mod graph;
 mod handles;
 mod loop_ref;
 mod tasks;
@@ -16,9 +17,10 @@ use pyo3::prelude::*;
 mod _ferrio {
     use pyo3::prelude::*;
 
+    use crate::asyncio;
     use crate::coroutine::Coroutine;
     use crate::event_loop::{CallSoon, CreateFuture};
-    use crate::ffi::{await_slots, finalizer, method, pool};
+    use crate::ffi::{await_method, await_slots, finalizer, method, pool};
     use crate::futures::SetResult;
 
     #[pymodule_export]
@@ -26,7 +28,11 @@ mod _ferrio {
     #[pymodule_export]
     use crate::futures::Future;
     #[pymodule_export]
+    use crate::graph::{future_add_to_awaited_by, future_discard_from_awaited_by};
+    #[pymodule_export]
     use crate::handles::{Handle, TimerHandle};
+    #[pymodule_export]
+    use crate::loop_ref::unfinished_tasks;
     #[pymodule_export]
     use crate::tasks::Task;
 
@@ -34,6 +40,8 @@ mod _ferrio {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        asyncio::remember_classes(py)?;
+        await_method::iterate_by_hand::<Future>(py)?;
         pool::install::<Handle>(py);
         pool::install::<TimerHandle>(py);
         pool::install::<Future>(py);

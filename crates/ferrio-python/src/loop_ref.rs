@@ -13,7 +13,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use slab::Slab;
 
 use crate::asyncio;
@@ -32,6 +32,8 @@ pub(crate) struct LoopCore {
     pub(crate) thread: GilCopy<u64>,
     /// Every unfinished task, so that none is lost because nobody else keeps it.
     tasks: GilCell<Slab<Py<PyAny>>>,
+    /// Whether the loop is among [`LOOPS`].
+    listed: GilCopy<bool>,
     current: CurrentTask,
     /// Seconds, see `slow_callback_duration`.
     pub(crate) slow_callback_duration: GilCopy<f64>,
@@ -47,6 +49,7 @@ impl LoopCore {
             debug: GilCopy::new(debug),
             thread: GilCopy::new(0),
             tasks: GilCell::default(),
+            listed: GilCopy::new(false),
             current: CurrentTask::default(),
             slow_callback_duration: GilCopy::new(0.1),
         }
@@ -64,10 +67,30 @@ impl LoopCore {
     }
 
     /// Keeps `task` alive until it is given back by its number.
-    pub(crate) fn adopt(&self, task: &Bound<'_, PyAny>) -> usize {
+    pub(crate) fn adopt(this: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<usize> {
         let py = task.py();
+        let core = this.get();
+        if !core.listed.get(py) {
+            Self::list(this)?;
+        }
         let task = task.clone().unbind();
-        self.tasks.with(py, |tasks| tasks.insert(task))
+        Ok(core.tasks.with(py, |tasks| tasks.insert(task)))
+    }
+
+    /// Puts the loop among those that [`unfinished_tasks`] asks.
+    #[cold]
+    fn list(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let reference = PyWeakrefReference::new(this)?.unbind();
+        this.get().listed.set(py, true);
+        let gone = LOOPS.with(py, |loops| {
+            let is_gone = |reference: &mut Py<PyWeakrefReference>| reference.bind(py).upgrade().is_none();
+            let gone: Vec<_> = loops.extract_if(.., is_gone).collect();
+            loops.push(reference);
+            gone
+        });
+        drop(gone);
+        Ok(())
     }
 
     /// Gives back a task that is done.
@@ -140,6 +163,22 @@ impl LoopCore {
     fn __clear__(slf: &Bound<'_, Self>) {
         drop(slf.get().tasks.take(slf.py()));
     }
+}
+
+/// Every loop that ever had a task and is still there.
+static LOOPS: GilCell<Vec<Py<PyWeakrefReference>>> = GilCell::new(Vec::new());
+
+/// The tasks that loops of ours keep, for `asyncio.all_tasks`.
+#[pyfunction]
+pub(crate) fn unfinished_tasks(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let loops: Vec<_> = LOOPS.with(py, |loops| loops.iter().map(|reference| reference.clone_ref(py)).collect());
+    let mut tasks = Vec::new();
+    for reference in loops {
+        if let Some(core) = reference.bind(py).upgrade() {
+            tasks.extend(core.cast::<LoopCore>()?.get().tasks(py));
+        }
+    }
+    PyList::new(py, tasks)
 }
 
 /// A loop: ours, or one that is known by its methods only.

@@ -118,6 +118,10 @@ impl Finalize for EventLoop {
         }
     }
 
+    fn is_due(this: &Bound<'_, Self>) -> bool {
+        !this.as_super().get().closed.get(this.py())
+    }
+
     fn deallocator() -> &'static OnceLock<ffi::destructor> {
         static DEALLOCATOR: OnceLock<ffi::destructor> = OnceLock::new();
         &DEALLOCATOR

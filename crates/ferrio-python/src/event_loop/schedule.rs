@@ -12,7 +12,7 @@ use crate::asyncio;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::runnable::{runnable, send_runnable};
 use crate::ffi::thread::current_thread;
-use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle, check_context};
+use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle};
 use crate::loop_ref::{LoopCore, LoopRef};
 
 #[pymethods]
@@ -132,7 +132,6 @@ fn callback_and_context<'py>(arguments: &CallArguments<'_, 'py>) -> PyResult<Cal
                 }
             }
         }
-        check_context(context.as_ref())?;
     }
     match callback {
         Some(callback) => Ok((callback, context)),
@@ -150,7 +149,6 @@ impl EventLoop {
         method: &str,
     ) -> PyResult<Handle> {
         let py = slf.py();
-        check_context(context.as_ref())?;
         let core: &Bound<'_, LoopCore> = slf.as_super();
         if core.get().debug.get(py) {
             check_callback(&callback, method)?;

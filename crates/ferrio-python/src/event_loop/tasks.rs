@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyDict;
 
 use super::EventLoop;
 use crate::ffi::method::{CallArguments, FastMethod};
@@ -62,12 +62,6 @@ impl EventLoop {
     /// The task factory, or None.
     fn get_task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.task_factory.clone_ref(py)
-    }
-
-    /// Every task of ferrio's own class that the loop keeps, for `asyncio.all_tasks`.
-    fn _unfinished_tasks<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
-        let py = slf.py();
-        PyList::new(py, slf.as_super().get().tasks(py))
     }
 
     #[getter]

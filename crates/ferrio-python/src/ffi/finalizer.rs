@@ -15,6 +15,10 @@ pub(crate) trait Finalize: PyClass {
     /// Runs once for each object, when it became unreachable; the object may be brought back to life.
     fn finalize(object: &Bound<'_, Self>);
 
+    /// Whether [`finalize`](Self::finalize) has anything to say. Most objects go in silence, and skip the ceremony; it
+    /// is not asked where the garbage collector, or a subclass, finalizes. Must not run Python code.
+    fn is_due(object: &Bound<'_, Self>) -> bool;
+
     /// Where [`install`] keeps the deallocator that PyO3 made for the class.
     fn deallocator() -> &'static OnceLock<ffi::destructor>;
 }
@@ -29,6 +33,8 @@ pub(crate) fn install<T: Finalize>(py: Python<'_>) {
             _ = T::deallocator().set(deallocator);
         }
         (*class).tp_finalize = Some(finalize::<T>);
+        // Without the flag, subclasses do not inherit the slot.
+        (*class).tp_flags |= ffi::Py_TPFLAGS_HAVE_FINALIZE;
         (*class).tp_dealloc = Some(deallocate::<T>);
         ffi::PyType_Modified(class);
     }
@@ -53,7 +59,9 @@ unsafe extern "C" fn deallocate<T: Finalize>(object: *mut ffi::PyObject) {
     // SAFETY: called by the interpreter on an object whose count fell to zero. The helper runs the finalizer unless it
     // ran before, and reports an object that came back to life, which is left alone then.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+        let py = Python::assume_attached();
+        let is_due = T::is_due(&Borrowed::from_ptr(py, object).cast_unchecked::<T>());
+        if is_due && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
             return;
         }
         if let Some(deallocator) = T::deallocator().get() {

@@ -10,6 +10,7 @@
 //! | [`runnable`] | Python objects in the engine's ready queue |
 //! | [`context`] | entering and leaving a `contextvars.Context` |
 //! | [`coroutine`] | `send` and `throw` on a coroutine without a method call |
+//! | [`await_method`] | an `__await__` that differs by who calls it |
 //! | [`call`] | vectorcalls without argument tuples |
 //! | [`await_slots`] | `await` without trampolines |
 //! | [`method`] | methods without an argument parser |
@@ -18,6 +19,7 @@
 //! | [`stop_iteration`] | a result as `StopIteration`, and back |
 //! | [`thread`] | waiting without the interpreter lock |
 
+pub(crate) mod await_method;
 pub(crate) mod await_slots;
 pub(crate) mod call;
 pub(crate) mod cell;

@@ -101,14 +101,16 @@ pub(crate) fn install<T: Pooled>(py: Python<'_>) {
     unsafe {
         (*class).tp_alloc = Some(allocate::<T>);
         (*class).tp_finalize = Some(finalize::<T>);
+        // Without the flag, subclasses do not inherit the slot.
+        (*class).tp_flags |= ffi::Py_TPFLAGS_HAVE_FINALIZE;
         (*class).tp_dealloc = Some(deallocate::<T>);
         ffi::PyType_Modified(class);
     }
 }
 
 unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: ffi::Py_ssize_t) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter calls this with its lock held. An object from the pool has the class's size, and a header
-    // for the garbage collector that `deallocate` left as a new one's.
+    // SAFETY: the interpreter calls this with its lock held. An object from the pool has the class's size, and to the
+    // garbage collector it is as good as new: neither followed nor finalized.
     unsafe {
         let py = Python::assume_attached();
         if std::ptr::eq(class, T::type_object_raw(py))
@@ -159,7 +161,8 @@ unsafe extern "C" fn deallocate<T: Pooled>(object: *mut ffi::PyObject) {
             ffi::Py_CLEAR(dict);
         }
         let actual = ffi::Py_TYPE(object);
-        if std::ptr::eq(actual, class) && clean_header(object) && T::pool().push(object) {
+        // That an object was finalized cannot be taken back, so such a one, which is rare, does not get into the pool.
+        if std::ptr::eq(actual, class) && ffi::PyObject_GC_IsFinalized(object) == 0 && T::pool().push(object) {
             ffi::Py_DECREF(actual.cast());
             return;
         }
@@ -178,20 +181,4 @@ unsafe extern "C" fn deallocate<T: Pooled>(object: *mut ffi::PyObject) {
 unsafe fn slot(object: *mut ffi::PyObject, offset: ffi::Py_ssize_t) -> Option<*mut *mut ffi::PyObject> {
     // SAFETY: the class says that a pointer is there.
     (offset > 0).then(|| unsafe { object.byte_offset(offset).cast() })
-}
-
-/// Makes the garbage collector's header of an untracked object a new one's: it remembers that a finalizer ran, and the
-/// memory's next object must have its own. False where the header is not known to be two words.
-///
-/// # Safety
-///
-/// The object is untracked, and of a class that takes part in garbage collection.
-unsafe fn clean_header(object: *mut ffi::PyObject) -> bool {
-    if cfg!(Py_GIL_DISABLED) {
-        return false;
-    }
-    // SAFETY: in every interpreter with the lock, 3.11 to 3.15, two words lie before such an object; both are zero for a
-    // new one.
-    unsafe { object.cast::<usize>().sub(2).cast::<[usize; 2]>().write([0, 0]) };
-    true
 }

@@ -66,6 +66,8 @@ impl Inner {
     }
 }
 
+pub(super) const NOT_INITIALIZED: &str = "Future object is not initialized.";
+
 impl Future {
     /// A future of `loop_ref`. Runs Python code in debug mode only.
     pub(crate) fn new(py: Python<'_>, loop_ref: LoopRef) -> PyResult<Self> {
@@ -123,7 +125,7 @@ impl Future {
     pub(crate) fn checked_loop(this: &Bound<'_, Self>) -> PyResult<LoopRef> {
         match this.get().loop_ref.get(this.py()) {
             Some(loop_ref) => Ok(loop_ref.clone_ref(this.py())),
-            None => Err(Self::not_initialized(this)),
+            None => Err(Self::not_initialized()),
         }
     }
 
@@ -132,13 +134,12 @@ impl Future {
     /// `RuntimeError` if a subclass has not called `__init__`.
     #[inline]
     pub(super) fn check_initialized(this: &Bound<'_, Self>) -> PyResult<()> {
-        if this.get().loop_ref.get(this.py()).is_some() { Ok(()) } else { Err(Self::not_initialized(this)) }
+        if this.get().loop_ref.get(this.py()).is_some() { Ok(()) } else { Err(Self::not_initialized()) }
     }
 
     #[cold]
-    fn not_initialized(this: &Bound<'_, Self>) -> PyErr {
-        let class = if this.is_instance_of::<crate::tasks::Task>() { "Task" } else { "Future" };
-        PyRuntimeError::new_err(format!("{class} object is not initialized."))
+    fn not_initialized() -> PyErr {
+        PyRuntimeError::new_err(NOT_INITIALIZED)
     }
 
     #[inline]

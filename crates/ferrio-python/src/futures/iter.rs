@@ -3,10 +3,10 @@
 //! `await` does not come here, see `Future.__await__`; code that drives a future by hand does, and finds `send`, `throw`
 //! and `close` as on asyncio's own.
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyBaseException, PyDeprecationWarning, PyTypeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTraceback, PyTuple, PyType};
 use pyo3::{PyTraverseError, intern};
 
 use super::Future;
@@ -42,44 +42,10 @@ impl FutureIter {
         self.__next__(py)?.ok_or_else(none)
     }
 
-    #[pyo3(signature = (r#type, value=None, traceback=None))]
-    fn throw<'py>(
-        &self,
-        py: Python<'py>,
-        r#type: &Bound<'py, PyAny>,
-        value: Option<&Bound<'py, PyAny>>,
-        traceback: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(traceback) = traceback.filter(|t| !t.is_none())
-            && traceback.get_type().name()?.to_str()? != "traceback"
-        {
-            return Err(PyTypeError::new_err("throw() third argument must be a traceback"));
-        }
-        let is_exception = |object: &Bound<'py, PyAny>| object.is_instance_of::<pyo3::exceptions::PyBaseException>();
-        let error = match r#type.cast::<PyType>() {
-            Ok(class) if class.is_subclass_of::<pyo3::exceptions::PyBaseException>()? => match value {
-                Some(value) if value.is_instance(class)? => value.clone(),
-                Some(value) if !value.is_none() => class.call1((value,))?,
-                _ => class.call0()?,
-            },
-            _ if is_exception(r#type) => {
-                if value.is_some_and(|value| !value.is_none()) {
-                    return Err(PyTypeError::new_err("instance exception may not have a separate value"));
-                }
-                r#type.clone()
-            }
-            _ => {
-                let class = r#type.get_type().name()?;
-                let text = format!(
-                    "exceptions must be classes deriving BaseException or instances of such a class, not {class}"
-                );
-                return Err(PyTypeError::new_err(text));
-            }
-        };
-        if let Some(traceback) = traceback {
-            error.setattr(intern!(py, "__traceback__"), traceback)?;
-        }
-        drop(self.0.take(py));
+    #[pyo3(signature = (*arguments))]
+    fn throw(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        let error = thrown(arguments)?;
+        drop(self.0.take(arguments.py()));
         Err(PyErr::from_value(error))
     }
 
@@ -94,4 +60,50 @@ impl FutureIter {
     fn __clear__(slf: &Bound<'_, Self>) {
         drop(slf.get().0.take(slf.py()));
     }
+}
+
+/// The exception that `throw()` is asked to raise, from its one to three arguments.
+pub(crate) fn thrown<'py>(arguments: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    let py = arguments.py();
+    let count = arguments.len();
+    if !(1..=3).contains(&count) {
+        return Err(PyTypeError::new_err(format!("throw expected at least 1 and at most 3 arguments, got {count}")));
+    }
+    // As the interpreter's own generators do, from the same version on.
+    if count > 1 && py.version_info() >= (3, 12) {
+        let category = py.get_type::<PyDeprecationWarning>();
+        let text = c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
+        PyErr::warn(py, &category, text, 1)?;
+    }
+    let kind = arguments.get_item(0)?;
+    let optional = |index| arguments.get_item(index).ok().filter(|argument| !argument.is_none());
+    let (value, traceback) = (optional(1), optional(2));
+    if traceback.as_ref().is_some_and(|traceback| !traceback.is_instance_of::<PyTraceback>()) {
+        return Err(PyTypeError::new_err("throw() third argument must be a traceback"));
+    }
+    let error = match kind.cast::<PyType>() {
+        Ok(class) if class.is_subclass_of::<PyBaseException>()? => match value {
+            Some(value) if value.is_instance(class)? => value,
+            Some(value) => match value.cast::<PyTuple>() {
+                Ok(values) => class.call1(values)?,
+                Err(_) => class.call1((value,))?,
+            },
+            None => class.call0()?,
+        },
+        _ if kind.is_instance_of::<PyBaseException>() => {
+            if value.is_some() {
+                return Err(PyTypeError::new_err("instance exception may not have a separate value"));
+            }
+            kind
+        }
+        _ => {
+            let class = kind.get_type().name()?;
+            let text = "exceptions must be classes or instances deriving from BaseException, not";
+            return Err(PyTypeError::new_err(format!("{text} {class}")));
+        }
+    };
+    if let Some(traceback) = traceback {
+        error.setattr(intern!(py, "__traceback__"), traceback)?;
+    }
+    Ok(error)
 }

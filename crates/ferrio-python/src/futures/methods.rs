@@ -10,14 +10,13 @@ use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType}
 use pyo3::{PyTraverseError, intern};
 
 use super::callbacks::{Callback, Callbacks};
-use super::future::{Future, State, invalid_state};
+use super::future::{Future, NOT_INITIALIZED, State, invalid_state};
 use super::iter::FutureIter;
 use crate::asyncio;
 use crate::ffi::await_slots::AwaitedByItself;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::{context, stop_iteration};
-use crate::handles::check_context;
 use crate::loop_ref::{LoopRef, report};
 
 #[pymethods]
@@ -49,7 +48,7 @@ impl Future {
     /// done.
     #[pyo3(name = "result")]
     fn result_method<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::check_initialized(slf)?;
+        Self::check_has_state(slf)?;
         Self::result(slf)
     }
 
@@ -58,7 +57,7 @@ impl Future {
     /// Raises CancelledError if the future was cancelled, InvalidStateError if it is not done.
     fn exception<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
-        Self::check_initialized(slf)?;
+        Self::check_has_state(slf)?;
         match slf.get().state(py) {
             State::Pending => Err(invalid_state(py, "Exception is not set.")),
             State::Returned => Ok(None),
@@ -106,7 +105,6 @@ impl Future {
     ) -> PyResult<()> {
         let py = slf.py();
         Self::check_initialized(slf)?;
-        check_context(context.as_ref())?;
         let context = match context {
             Some(context) => context.unbind(),
             None => context::copy_current(py)?,
@@ -225,12 +223,14 @@ impl Future {
     }
 
     #[getter]
-    fn _state<'py>(&self, py: Python<'py>) -> &'py Bound<'py, PyString> {
-        match self.state(py) {
+    fn _state<'py>(slf: &Bound<'py, Self>) -> PyResult<&'py Bound<'py, PyString>> {
+        let py = slf.py();
+        Self::check_initialized(slf)?;
+        Ok(match slf.get().state(py) {
             State::Pending => intern!(py, "PENDING"),
             State::Cancelled => intern!(py, "CANCELLED"),
             State::Returned | State::Raised => intern!(py, "FINISHED"),
-        }
+        })
     }
 
     #[getter]
@@ -303,6 +303,15 @@ impl Future {
 }
 
 impl Future {
+    /// # Errors
+    ///
+    /// `InvalidStateError` if a subclass has not called `__init__`.
+    #[inline]
+    fn check_has_state(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        if this.get().loop_ref(py).is_some() { Ok(()) } else { Err(invalid_state(py, NOT_INITIALIZED)) }
+    }
+
     fn value_if(&self, py: Python<'_>, state: State) -> Option<Py<PyAny>> {
         if self.state(py) != state {
             return None;

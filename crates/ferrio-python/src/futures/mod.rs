@@ -20,4 +20,5 @@ mod methods;
 
 pub(crate) use callbacks::Callback;
 pub(crate) use future::Future;
+pub(crate) use iter::thrown;
 pub(crate) use methods::SetResult;

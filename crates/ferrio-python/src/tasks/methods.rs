@@ -24,19 +24,20 @@ impl Task {
     /// A task of `loop`, or of the current loop, that runs `coro`.
     ///
     /// With `eager_start` (asyncio 3.12) the coroutine runs at once up to its first real wait, if the loop is running.
-    #[pyo3(signature = (coro, *, r#loop=None, name=None, context=None, eager_start=false))]
+    #[pyo3(signature = (coro, *, r#loop=None, name=None, context=None, eager_start=None))]
     fn __init__(
         slf: &Bound<'_, Self>,
         coro: Bound<'_, PyAny>,
         r#loop: Option<&Bound<'_, PyAny>>,
         name: Option<Bound<'_, PyAny>>,
         context: Option<Bound<'_, PyAny>>,
-        eager_start: bool,
+        eager_start: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let loop_ref = match r#loop {
             Some(loop_object) => LoopRef::new(loop_object),
             None => LoopRef::new(&asyncio::get_event_loop(slf.py())?.call0()?),
         };
+        let eager_start = eager_start.map_or(Ok(false), |eager_start| eager_start.is_truthy())?;
         Self::initialize(slf, NewTask { coroutine: coro, loop_ref, name, context, eager_start })
     }
 

@@ -11,7 +11,8 @@
 //!
 //! A task is a future with a coroutine. While it is pending exactly one of these holds:
 //!
-//! - it is *queued*: the loop has it as [`FirstStep`], [`Wake`] or behind a [`TaskStep`];
+//! - it is *queued*: the loop has it as [`FirstStep`](step::FirstStep), [`Wake`](step::Wake) or behind a
+//!   [`TaskStep`](wakeup::TaskStep);
 //! - it *waits*: `fut_waiter` is the future, which has the task among its callbacks;
 //! - it *runs*: it is the loop's current task, or was when its coroutine started another one eagerly.
 //!
@@ -28,6 +29,5 @@ mod step;
 mod task;
 mod wakeup;
 
-pub(crate) use step::{FirstStep, Wake};
 pub(crate) use task::{NewTask, Task};
-pub(crate) use wakeup::{TaskStep, TaskWakeup, wakeup_pair};
+pub(crate) use wakeup::wakeup_pair;

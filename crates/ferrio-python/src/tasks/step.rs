@@ -150,7 +150,7 @@ pub(super) fn start_eagerly(task: &Bound<'_, Task>, loop_ref: &LoopRef) -> PyRes
     let previous = match previous {
         Ok(previous) => previous,
         Err(error) => {
-            task.get().unregister(py, loop_ref);
+            Task::unregister(task, loop_ref)?;
             return Err(error);
         }
     };
@@ -163,7 +163,7 @@ pub(super) fn start_eagerly(task: &Bound<'_, Task>, loop_ref: &LoopRef) -> PyRes
         let coroutine = task.get().inner.with(py, |inner| inner.coroutine.take());
         drop(coroutine);
     } else if result.is_err() {
-        task.get().unregister(py, loop_ref);
+        Task::unregister(task, loop_ref)?;
     }
     result.and(restored.map(drop))
 }
@@ -201,7 +201,7 @@ fn step(this: &Bound<'_, Task>, failure: Option<Bound<'_, PyAny>>) -> PyResult<(
     match outcome {
         Step::Yielded(yielded) => wait_for(this, yielded),
         Step::Returned(result) => {
-            unregister(this);
+            unregister(this)?;
             if task.must_cancel.replace(py, false) {
                 // Cancelled right before it stopped.
                 let message = future.getattr(intern!(py, "_cancel_message"))?;
@@ -210,7 +210,7 @@ fn step(this: &Bound<'_, Task>, failure: Option<Bound<'_, PyAny>>) -> PyResult<(
             Future::resolve(future, result)
         }
         Step::Raised(error) => {
-            unregister(this);
+            unregister(this)?;
             let exception = error.value(py).clone().into_any();
             if asyncio::cancelled_error::is(&exception) {
                 return Future::cancel_with(future, exception);
@@ -221,10 +221,10 @@ fn step(this: &Bound<'_, Task>, failure: Option<Bound<'_, PyAny>>) -> PyResult<(
     }
 }
 
-fn unregister(this: &Bound<'_, Task>) {
-    let py = this.py();
-    if let Some(loop_ref) = this.as_super().get().loop_ref(py) {
-        this.get().unregister(py, loop_ref);
+fn unregister(this: &Bound<'_, Task>) -> PyResult<()> {
+    match this.as_super().get().loop_ref(this.py()) {
+        Some(loop_ref) => Task::unregister(this, loop_ref),
+        None => Ok(()),
     }
 }
 

@@ -15,8 +15,7 @@ use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::runnable::runnable;
 use crate::ffi::{context, coroutine};
 use crate::futures::Future;
-use crate::handles::check_context;
-use crate::loop_ref::LoopRef;
+use crate::loop_ref::{LoopCore, LoopRef};
 
 /// A coroutine that the loop drives, as `asyncio.Task`.
 #[pyclass(frozen, extends = Future, subclass, module = "ferrio")]
@@ -86,26 +85,30 @@ impl Task {
         let py = this.py();
         let task = this.get();
         let future = this.as_super();
+        let is_coroutine = coroutine::is_native(&new.coroutine) || new.coroutine.is_exact_instance_of::<Coroutine>();
+        if !is_coroutine && !asyncio::iscoroutine(py)?.call1((&new.coroutine,))?.is_truthy()? {
+            return Err(PyTypeError::new_err(format!("a coroutine was expected, got {}", new.coroutine.repr()?)));
+        }
+        let name = match new.name {
+            Some(name) => Name::given(&name)?,
+            None => Name::Number(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)),
+        };
+        let context = match new.context {
+            Some(context) if !context::is_context(&context) => {
+                let class = context.get_type().name()?;
+                return Err(PyTypeError::new_err(format!("a contextvars.Context was expected, got {class}")));
+            }
+            Some(context) => context.unbind(),
+            None => context::copy_current(py)?,
+        };
         let loop_ref = new.loop_ref.clone_ref(py);
+        // The last that can fail without a trace: a task that was refused above can be initialized again.
         if !future.get().initialize(py, new.loop_ref)? {
             let class = this.get_type().name()?;
             return Err(PyRuntimeError::new_err(format!("{class} object is already initialized")));
         }
         // Raised again when all is well: what fails to begin is not "destroyed while pending".
         task.log_destroy_pending.set(py, false);
-        let is_coroutine = coroutine::is_native(&new.coroutine) || new.coroutine.is_exact_instance_of::<Coroutine>();
-        if !is_coroutine && !asyncio::iscoroutine(py)?.call1((&new.coroutine,))?.is_truthy()? {
-            return Err(PyTypeError::new_err(format!("a coroutine was expected, got {}", new.coroutine.repr()?)));
-        }
-        check_context(new.context.as_ref())?;
-        let context = match new.context {
-            Some(context) => context.unbind(),
-            None => context::copy_current(py)?,
-        };
-        let name = match new.name {
-            Some(name) => Name::given(&name)?,
-            None => Name::Number(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)),
-        };
         let coroutine = Some(new.coroutine.unbind());
         let inner = Inner { coroutine, context: Some(context), fut_waiter: None, name };
         drop(task.inner.replace(py, inner));
@@ -136,18 +139,26 @@ impl Task {
 
     /// Has the loop keep the task until it is done.
     pub(super) fn register(this: &Bound<'_, Self>, loop_ref: &LoopRef) -> PyResult<()> {
-        match loop_ref.ours() {
-            Some(core) => this.get().number.set(this.py(), Some(core.adopt(this.as_any()))),
-            None => drop(asyncio::register_task(this.py())?.call1((this,))?),
+        let py = this.py();
+        match loop_ref {
+            LoopRef::Ours(core) => {
+                let number = LoopCore::adopt(core.bind(py), this.as_any())?;
+                this.get().number.set(py, Some(number));
+            }
+            LoopRef::Foreign(_) => drop(asyncio::register_task(py)?.call1((this,))?),
         }
         Ok(())
     }
 
     /// Undoes [`register`](Self::register) for a task that is done.
-    pub(super) fn unregister(&self, py: Python<'_>, loop_ref: &LoopRef) {
-        if let (Some(core), Some(number)) = (loop_ref.ours(), self.number.replace(py, None)) {
-            drop(core.release(py, number));
+    pub(super) fn unregister(this: &Bound<'_, Self>, loop_ref: &LoopRef) -> PyResult<()> {
+        let py = this.py();
+        match (loop_ref.ours(), this.get().number.replace(py, None)) {
+            (Some(core), Some(number)) => drop(core.release(py, number)),
+            (Some(_), None) => {}
+            (None, _) => drop(asyncio::unregister_task(py)?.call1((this,))?),
         }
+        Ok(())
     }
 
     #[inline]

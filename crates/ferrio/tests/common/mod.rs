@@ -132,6 +132,7 @@ impl Counts {
 }
 
 static COUNTING: Vtable = Vtable {
+    tag: 0,
     run: |data| {
         // SAFETY: made by `Counts::runnable`; the caller gives up its reference.
         one_more(&unsafe { Rc::from_raw(data.cast::<Counts>().as_ptr()) }.runs);

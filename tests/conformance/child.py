@@ -1,0 +1,81 @@
+"""Runs one module of tests with ferrio's classes, and writes how each test ended as lines of JSON."""
+
+import argparse
+import importlib
+import json
+import sys
+import unittest
+from typing import TextIO
+
+from substitute import substitute
+
+
+class Recorder(unittest.TestResult):
+    """Writes each outcome at once: what ran is known even if the process dies."""
+
+    def __init__(self, output: TextIO) -> None:
+        super().__init__()
+        self.output = output
+        self.subtest_failures: dict[str, str] = {}
+
+    def record(self, test: unittest.TestCase, outcome: str, details: str = "") -> None:
+        print(json.dumps({"id": test.id(), "outcome": outcome, "details": details}), file=self.output, flush=True)
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.record(test, "started")
+
+    def addSuccess(self, test):
+        if details := self.subtest_failures.pop(test.id(), None):
+            self.record(test, "failed", details)
+        else:
+            self.record(test, "ok")
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            details = f"{subtest}\n{self._exc_info_to_string(err, test)}"
+            self.subtest_failures[test.id()] = self.subtest_failures.get(test.id(), "") + details
+
+    def stopTest(self, test):
+        super().stopTest(test)
+        if details := self.subtest_failures.pop(test.id(), None):
+            self.record(test, "failed", details)
+
+    def addError(self, test, err):
+        self.record(test, "failed", self._exc_info_to_string(err, test))
+
+    addFailure = addError
+
+    def addSkip(self, test, reason):
+        self.record(test, "skipped", reason)
+
+    def addExpectedFailure(self, test, err):
+        self.record(test, "ok")
+
+    def addUnexpectedSuccess(self, test):
+        self.record(test, "failed", "it was expected to fail, and passed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("module")
+    parser.add_argument("output")
+    parser.add_argument("-k", action="append", dest="patterns")
+    parser.add_argument("--plain", action="store_true", help="with the standard library's own classes")
+    options = parser.parse_args()
+    # The tests read the command line of the process that they run in.
+    sys.argv[1:] = []
+    if not options.plain:
+        substitute()
+    loader = unittest.TestLoader()
+    if options.patterns:
+        loader.testNamePatterns = [p if "*" in p else f"*{p}*" for p in options.patterns]
+    suite = loader.loadTestsFromModule(importlib.import_module(options.module))
+    with open(options.output, "w") as output:
+        suite.run(Recorder(output))
+        print(json.dumps({"id": "", "outcome": "ended", "details": ""}), file=output, flush=True)
+
+
+if __name__ == "__main__":
+    main()

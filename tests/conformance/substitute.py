@@ -1,0 +1,69 @@
+"""Puts ferrio's objects in the place of the standard library's, for the tests of asyncio.
+
+`NAMES` says what takes whose place. The classes that asyncio builds on at import time are not touched: a
+`_GatheringFuture` stays a subclass of the C future, and meets ferrio's tasks as any foreign future does.
+"""
+
+import asyncio
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ferrio
+from ferrio import _ferrio
+
+#: What in the `asyncio` package is replaced, and by what. A name that this Python does not have is left out.
+NAMES: dict[str, object] = {
+    "asyncio.Future": ferrio.Future,
+    "asyncio.futures.Future": ferrio.Future,
+    "asyncio.futures._CFuture": ferrio.Future,
+    "asyncio.Task": ferrio.Task,
+    "asyncio.tasks.Task": ferrio.Task,
+    "asyncio.tasks._CTask": ferrio.Task,
+    "asyncio.Handle": ferrio.Handle,
+    "asyncio.events.Handle": ferrio.Handle,
+    "asyncio.TimerHandle": ferrio.TimerHandle,
+    "asyncio.events.TimerHandle": ferrio.TimerHandle,
+    "asyncio.EventLoop": ferrio.EventLoop,
+    "asyncio.unix_events.EventLoop": ferrio.EventLoop,
+    "asyncio.unix_events._UnixDefaultEventLoopPolicy._loop_factory": ferrio.EventLoop,
+}
+
+
+def _targets(name: str) -> tuple[object, str]:
+    """The object that holds the attribute `name` names, and the attribute's name."""
+    module = ".".join(name.split(".")[:2]) if name.count(".") > 1 else "asyncio"
+    holder: object = importlib.import_module(module)
+    *inner, attribute = name.removeprefix(module + ".").split(".")
+    for part in inner:
+        holder = getattr(holder, part)
+    return holder, attribute
+
+
+def _derived() -> Iterator[tuple[str, Any]]:
+    """What asyncio made of its own classes when it was imported."""
+    if make := getattr(asyncio, "create_eager_task_factory", None):
+        factory = make(ferrio.Task)
+        yield "asyncio.eager_task_factory", factory
+        yield "asyncio.tasks.eager_task_factory", factory
+    for name in ("future_add_to_awaited_by", "future_discard_from_awaited_by"):
+        if hasattr(asyncio.futures, name):
+            for holder in ("asyncio", "asyncio.futures"):
+                yield f"{holder}.{name}", getattr(_ferrio, name)
+            yield f"asyncio.futures._c_{name}", getattr(_ferrio, name)
+
+
+def substitute() -> Callable[[], None]:
+    """Replaces every name, and returns a function that takes it all back."""
+    undo: list[tuple[object, str, object]] = []
+    for name, replacement in [*NAMES.items(), *_derived()]:
+        holder, attribute = _targets(name)
+        if hasattr(holder, attribute):
+            undo.append((holder, attribute, vars(holder)[attribute]))
+            setattr(holder, attribute, replacement)
+
+    def restore() -> None:
+        while undo:
+            setattr(*undo.pop())
+
+    return restore
