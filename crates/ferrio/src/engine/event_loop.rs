@@ -49,7 +49,7 @@ impl EventLoop {
     pub fn new(clock: Clock) -> io::Result<Rc<Self>> {
         let reactor = Reactor::new()?;
         let handle = LoopHandle::new()?;
-        reactor.watch_wake_fd(&handle.0.wake_fd)?;
+        handle.watch(&reactor)?;
         Ok(Rc::new(Self {
             ready: ReadyQueue::default(),
             timers: RefCell::default(),
@@ -131,7 +131,7 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// What the wait reports; nothing was run then.
+    /// What the wait reports, `NotConnected` if the loop is closed; nothing was run then.
     pub fn run_once(&self, park: &mut impl Park) -> io::Result<Flow> {
         stats::add(&self.stats.turns, 1);
         if self.wait(park)? == Flow::Break {
@@ -173,7 +173,9 @@ impl EventLoop {
         }
         // Taken out for the wait: signal handlers that run in it may run another turn of this loop's code.
         let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS));
-        let result = park.park(Wait { poller: self.reactor.poller(), events: &mut events, timeout });
+        let poller = self.reactor.poller()?;
+        let result = park.park(Wait { poller: &poller, events: &mut events, timeout });
+        drop(poller);
         if sleeps {
             self.handle.0.inject.end_sleep();
         }
@@ -207,15 +209,16 @@ impl EventLoop {
         }
     }
 
-    /// Refuses work from other threads from now on, and takes out all that waits, for the caller to drop.
+    /// Refuses work from other threads from now on, closes the loop's own descriptors, and takes out all that waits, for
+    /// the caller to drop. The loop cannot be run again.
     ///
     /// Descriptors that are still watched are forgotten.
     pub fn close(&self) -> Vec<Runnable> {
         let mut left: Vec<Runnable> = self.ready.take().into();
-        left.extend(self.handle.0.inject.close().into_iter().map(SendRunnable::into_inner));
+        left.extend(self.handle.close().into_iter().map(SendRunnable::into_inner));
         left.extend(self.timers.borrow_mut().take_all());
-        left.extend(self.reactor.take_all());
-        left.extend(self.signals.take_all());
+        left.extend(self.reactor.close());
+        left.extend(self.signals.close());
         left
     }
 
