@@ -155,7 +155,8 @@ impl EventLoop {
     fn wait(&self, park: &mut impl Park) -> io::Result<Flow> {
         let hurried = self.hurried.take();
         let in_haste = hurried || !self.ready.is_empty() || self.handle.0.inject.has_items();
-        if in_haste && !self.reactor.is_watching() {
+        // A hurried turn may be the only one of its run: whoever runs the loop turn by turn is not kept from signals.
+        if in_haste && !hurried && !self.reactor.is_watching() {
             let turns = self.turns_without_wait.get();
             if turns < TURNS_WITHOUT_WAIT {
                 self.turns_without_wait.set(turns + 1);
