@@ -53,7 +53,7 @@ impl EventLoop {
     pub fn new(clock: Clock) -> io::Result<Rc<Self>> {
         let reactor = Reactor::new()?;
         let handle = LoopHandle::new()?;
-        reactor.watch_wake_fd(&handle.0.wake_fd)?;
+        handle.watch(&reactor)?;
         Ok(Rc::new(Self {
             ready: ReadyQueue::default(),
             timers: RefCell::default(),
@@ -154,7 +154,7 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// What the wait reports; nothing was run then.
+    /// What the wait reports, `NotConnected` if the loop is closed; nothing was run then.
     pub fn run_once(&self, park: &mut impl Park) -> io::Result<Flow> {
         stats::add(&self.stats.turns, 1);
         if self.wait(park)? == Flow::Break {
@@ -178,7 +178,8 @@ impl EventLoop {
     fn wait(&self, park: &mut impl Park) -> io::Result<Flow> {
         let hurried = self.hurried.take();
         let in_haste = hurried || !self.ready.is_empty() || self.handle.0.inject.has_items();
-        if in_haste && !self.reactor.is_watching() {
+        // A hurried turn may be the only one of its run: whoever runs the loop turn by turn is not kept from signals.
+        if in_haste && !hurried && !self.reactor.is_watching() {
             let turns = self.turns_without_wait.get();
             if turns < TURNS_WITHOUT_WAIT {
                 self.turns_without_wait.set(turns + 1);
@@ -197,7 +198,9 @@ impl EventLoop {
         }
         // Taken out for the wait: signal handlers that run in it may run another turn of this loop's code.
         let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS));
-        let result = park.park(Wait { poller: self.reactor.poller(), events: &mut events, timeout });
+        let poller = self.reactor.poller()?;
+        let result = park.park(Wait { poller: &poller, events: &mut events, timeout });
+        drop(poller);
         if sleeps {
             self.handle.0.inject.end_sleep();
         }
@@ -232,7 +235,8 @@ impl EventLoop {
         }
     }
 
-    /// Refuses work from other threads from now on, and takes out all that waits, for the caller to drop.
+    /// Refuses work from other threads from now on, closes the loop's own descriptors, and takes out all that waits, for
+    /// the caller to drop. The loop cannot be run again.
     ///
     /// Descriptors that are still watched are forgotten. Native tasks end here, wherever they wait: their futures are
     /// dropped with what is returned, on this thread. Blocking threads take no more work, and end when they have done
@@ -248,10 +252,10 @@ impl EventLoop {
             blocking.close();
         }
         let mut left: Vec<Runnable> = self.ready.take().into();
-        left.extend(self.handle.0.inject.close().into_iter().map(SendRunnable::into_inner));
+        left.extend(self.handle.close().into_iter().map(SendRunnable::into_inner));
         left.extend(self.timers.borrow_mut().take_all());
-        left.extend(self.reactor.take_all());
-        left.extend(self.signals.take_all());
+        left.extend(self.reactor.close());
+        left.extend(self.signals.close());
         left
     }
 

@@ -1,16 +1,25 @@
 //! All that another thread may hold of a loop.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::inject::{Inject, Wake};
-use super::{EventLoop, Runnable, SendRunnable};
+use super::{EventLoop, Reactor, Runnable, SendRunnable};
 use crate::sys::WakeFd;
 
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) inject: Inject<SendRunnable>,
-    pub(super) wake_fd: WakeFd,
+    /// None once the loop is closed. The lock is for that only: without it, a thread that is about to write could meet
+    /// the descriptor's next owner.
+    wake_fd: Mutex<Option<WakeFd>>,
+}
+
+impl Shared {
+    fn wake_fd(&self) -> MutexGuard<'_, Option<WakeFd>> {
+        // Nothing panics while the lock is held, so a poisoned one is whole.
+        self.wake_fd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A loop, as seen from outside its thread: something to hand work to, and to wake.
@@ -19,7 +28,20 @@ pub struct LoopHandle(pub(super) Arc<Shared>);
 
 impl LoopHandle {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(Arc::new(Shared { inject: Inject::default(), wake_fd: WakeFd::new()? })))
+        Ok(Self(Arc::new(Shared { inject: Inject::default(), wake_fd: Mutex::new(Some(WakeFd::new()?)) })))
+    }
+
+    pub(super) fn watch(&self, reactor: &Reactor) -> io::Result<()> {
+        match &*self.0.wake_fd() {
+            Some(wake_fd) => reactor.watch_wake_fd(wake_fd),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn close(&self) -> Vec<SendRunnable> {
+        let left = self.0.inject.close();
+        drop(self.0.wake_fd().take());
+        left
     }
 
     /// Has the loop run `runnable` in its next turn; wakes it if it sleeps.
@@ -64,7 +86,7 @@ impl LoopHandle {
     fn finish(&self, wake: Wake) {
         if wake == Wake::Yes {
             // An eventfd that is open and not full cannot refuse; if it did, there would be nobody to tell.
-            _ = self.0.wake_fd.wake();
+            _ = self.0.wake_fd().as_ref().map(WakeFd::wake);
         }
     }
 }

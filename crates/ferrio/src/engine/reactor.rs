@@ -11,7 +11,7 @@
 //! One that is closed while watched and lives on as a duplicate cannot be named any more, so its events go on, to nobody,
 //! and each ends a wait.)
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
@@ -73,7 +73,8 @@ impl Source {
 /// The watched descriptors of one loop.
 #[derive(Debug)]
 pub struct Reactor {
-    poller: Poller,
+    /// None once the loop is closed.
+    poller: RefCell<Option<Poller>>,
     sources: RefCell<Sources>,
     next_generation: Cell<u32>,
     /// How many sources the kernel watches now. While it is zero there is nothing to ask the kernel for.
@@ -103,23 +104,23 @@ const LAST_GENERATION: u32 = u32::MAX - 1;
 impl Reactor {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
-            poller: Poller::new()?,
+            poller: RefCell::new(Some(Poller::new()?)),
             sources: RefCell::default(),
             next_generation: Cell::new(0),
             armed: Cell::new(0),
         })
     }
 
-    pub(super) fn poller(&self) -> &Poller {
-        &self.poller
+    pub(super) fn poller(&self) -> io::Result<Ref<'_, Poller>> {
+        Ref::filter_map(self.poller.borrow(), Option::as_ref).map_err(|_| io::ErrorKind::NotConnected.into())
     }
 
     pub(super) fn watch_wake_fd(&self, fd: impl AsFd) -> io::Result<()> {
-        self.poller.add_edge(fd.as_fd(), WAKE)
+        self.poller()?.add_edge(fd.as_fd(), WAKE)
     }
 
     pub(super) fn watch_signal_pipe(&self, fd: impl AsFd) -> io::Result<()> {
-        self.poller.add(fd.as_fd(), SIGNAL, Interest { readable: true, writable: false })
+        self.poller()?.add(fd.as_fd(), SIGNAL, Interest { readable: true, writable: false })
     }
 
     /// Whether any descriptor is watched.
@@ -156,8 +157,8 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// `EPERM` if the descriptor has no readiness, `EBADF` if it is not open, `ENOSPC`, `ENOMEM`, and `NotFound` if the
-    /// source is gone. The source is unchanged then.
+    /// `EPERM` if the descriptor has no readiness, `EBADF` if it is not open, `ENOSPC`, `ENOMEM`, `NotFound` if the
+    /// source is gone, and `NotConnected` if the loop is closed. The source is unchanged then.
     pub fn watch(&self, key: SourceKey, direction: Direction, runnable: Runnable) -> io::Result<Option<Runnable>> {
         let mut runnable = Some(runnable);
         let result = self.change(key, |source| {
@@ -207,16 +208,14 @@ impl Reactor {
         (read, write)
     }
 
-    /// Takes every source out, for the caller to drop its work.
-    pub fn take_all(&self) -> Vec<Runnable> {
-        let sources = self.sources.take();
+    /// Takes every source out, for the caller to drop its work, and gives the kernel's part of it back for good.
+    pub(super) fn close(&self) -> Vec<Runnable> {
+        // In use only if the loop is closed by what runs inside its wait: then it goes when the loop goes.
+        let poller = self.poller.try_borrow_mut().ok().and_then(|mut poller| poller.take());
+        drop(poller);
         self.armed.set(0);
         let mut runnables = Vec::new();
-        for (_, source) in sources.slab {
-            if !source.armed.is_none() {
-                // As in `unwatch`: a closed descriptor is forgotten already.
-                _ = borrow(source.fd).and_then(|fd| self.poller.delete(fd));
-            }
+        for (_, source) in self.sources.take().slab {
             runnables.extend(source.read);
             runnables.extend(source.write);
         }
@@ -268,13 +267,14 @@ impl Reactor {
         if armed == wanted && (wanted.is_none() || tell == Tell::IfChanged) {
             return Ok(());
         }
+        let poller = self.poller()?;
         let result = borrow(number).and_then(|fd| match (armed.is_none(), wanted.is_none()) {
-            (true, _) => self.poller.add(fd, key.token(), wanted),
+            (true, _) => poller.add(fd, key.token(), wanted),
             // Nothing wanted is not the same as an empty interest: the kernel would go on to report hang-ups.
-            (false, true) => self.poller.delete(fd),
-            (false, false) => match self.poller.modify(fd, key.token(), wanted) {
+            (false, true) => poller.delete(fd),
+            (false, false) => match poller.modify(fd, key.token(), wanted) {
                 // Closed and opened again under our feet: the number is what was asked for, so watch its new owner.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.poller.add(fd, key.token(), wanted),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => poller.add(fd, key.token(), wanted),
                 result => result,
             },
         });

@@ -1,6 +1,6 @@
 //! What runs when a signal arrived.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::RawFd;
@@ -13,7 +13,7 @@ use crate::sys::SignalPipe;
 /// The loop does not install handlers; whoever does has them write the signal's number to [`writer`](Self::writer).
 #[derive(Debug, Default)]
 pub struct Signals {
-    pipe: OnceCell<SignalPipe>,
+    pipe: RefCell<Option<SignalPipe>>,
     handlers: RefCell<BTreeMap<u8, Runnable>>,
 }
 
@@ -24,12 +24,12 @@ impl Signals {
     ///
     /// What the making of a socket pair reports, `EMFILE` for one.
     pub fn writer(&self, reactor: &Reactor) -> io::Result<RawFd> {
-        if let Some(pipe) = self.pipe.get() {
+        if let Some(pipe) = &*self.pipe.borrow() {
             return Ok(pipe.writer());
         }
         let pipe = SignalPipe::new()?;
         reactor.watch_signal_pipe(&pipe)?;
-        Ok(self.pipe.get_or_init(|| pipe).writer())
+        Ok(self.pipe.borrow_mut().insert(pipe).writer())
     }
 
     /// Has `runnable` queued for each arrival of `signal`, and returns what was there before.
@@ -52,8 +52,9 @@ impl Signals {
         self.handlers.borrow().is_empty()
     }
 
-    /// Takes everything out, for the caller to drop.
-    pub fn take_all(&self) -> Vec<Runnable> {
+    /// Closes the pipe, and takes everything out, for the caller to drop.
+    pub(super) fn close(&self) -> Vec<Runnable> {
+        drop(self.pipe.take());
         self.handlers.take().into_values().collect()
     }
 
@@ -64,7 +65,8 @@ impl Signals {
 
     /// Hands clones of what the arrived signals call for to `push`.
     pub(super) fn dispatch(&self, mut push: impl FnMut(Runnable)) -> io::Result<()> {
-        let Some(pipe) = self.pipe.get() else { return Ok(()) };
+        let pipe = self.pipe.borrow();
+        let Some(pipe) = &*pipe else { return Ok(()) };
         let handlers = self.handlers.borrow();
         pipe.drain(|signal| {
             if let Some(runnable) = handlers.get(&signal) {
