@@ -3,6 +3,7 @@
 mod asyncio;
 mod coroutine;
 mod current;
+mod descriptors;
 mod event_loop;
 mod ffi;
 mod futures;

@@ -18,6 +18,7 @@ use slab::Slab;
 
 use crate::asyncio;
 use crate::current::CurrentTask;
+use crate::descriptors::Descriptors;
 use crate::ffi::cell::{GilBound, GilCell, GilCopy};
 use crate::ffi::runnable::{self, leave};
 use crate::ffi::thread::current_thread;
@@ -33,6 +34,7 @@ pub(crate) struct LoopCore {
     /// Every unfinished task, so that none is lost because nobody else keeps it.
     tasks: GilCell<Slab<Py<PyAny>>>,
     current: CurrentTask,
+    descriptors: Descriptors,
     /// Seconds, see `slow_callback_duration`.
     pub(crate) slow_callback_duration: GilCopy<f64>,
 }
@@ -48,6 +50,7 @@ impl LoopCore {
             thread: GilCopy::new(0),
             tasks: GilCell::default(),
             current: CurrentTask::default(),
+            descriptors: Descriptors::default(),
             slow_callback_duration: GilCopy::new(0.1),
         }
     }
@@ -84,6 +87,12 @@ impl LoopCore {
     #[inline]
     pub(crate) fn current(&self) -> &CurrentTask {
         &self.current
+    }
+
+    /// Which descriptors belong to transports.
+    #[inline]
+    pub(crate) fn descriptors(&self) -> &Descriptors {
+        &self.descriptors
     }
 
     /// Whether the loop runs, on whatever thread.
@@ -128,6 +137,7 @@ impl LoopCore {
 impl LoopCore {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.tasks.traverse(visit, |tasks, visit| tasks.iter().try_for_each(|(_, task)| visit.call(task)))?;
+        self.descriptors.traverse(visit)?;
         let mut result = Ok(());
         self.engine.get_in_traverse(&visit).for_each(|queued| {
             if result.is_ok() {

@@ -94,6 +94,14 @@ impl EventLoop {
     }
 }
 
+impl EventLoop {
+    /// The transport that reads and writes `fd`, unless it is closing: nobody else may watch the descriptor then.
+    #[allow(dead_code, reason = "asked by add_reader and its family")]
+    fn transport_of(this: &Bound<'_, Self>, fd: i32) -> Option<Py<PyAny>> {
+        this.as_super().get().descriptors().transport_of(this.py(), fd)
+    }
+}
+
 impl Finalize for EventLoop {
     /// A loop that was not closed says so, and closes.
     fn finalize(this: &Bound<'_, Self>) {
