@@ -9,6 +9,7 @@ mod ffi;
 mod futures;
 mod handles;
 mod loop_ref;
+mod os_error;
 mod tasks;
 
 use pyo3::prelude::*;

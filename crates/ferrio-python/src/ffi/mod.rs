@@ -11,14 +11,20 @@
 //! | [`context`] | entering and leaving a `contextvars.Context` |
 //! | [`coroutine`] | `send` and `throw` on a coroutine without a method call |
 //! | [`call`] | vectorcalls without argument tuples |
+//! | [`bytes`] | a `bytes` object that the operating system writes into |
+//! | [`buffer`] | the bytes of any object that has some |
+//! | [`descriptor`] | descriptors that are known by their number |
 //! | [`finalizer`] | `tp_finalize`, which PyO3 does not offer |
 //! | [`stop_iteration`] | a result as `StopIteration`, and back |
 //! | [`thread`] | waiting without the interpreter lock |
 
+pub(crate) mod buffer;
+pub(crate) mod bytes;
 pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod context;
 pub(crate) mod coroutine;
+pub(crate) mod descriptor;
 pub(crate) mod finalizer;
 pub(crate) mod runnable;
 pub(crate) mod stop_iteration;

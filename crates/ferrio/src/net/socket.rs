@@ -1,5 +1,8 @@
 //! The calls on a socket, with "would block" told apart from errors.
 //!
+//! Calls that move bytes never block, not even on a socket that was left blocking: the caller may hold a lock that the
+//! peer needs.
+//!
 //! An interrupted call is made again: a signal is noticed by the loop's next wait, and none of these calls sleeps.
 
 use std::io::{self, IoSlice};
@@ -69,7 +72,7 @@ fn transfer(result: rustix::io::Result<usize>) -> io::Result<Transfer> {
 /// What `recv` reports, `ECONNRESET` for one.
 #[inline]
 pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Transfer> {
-    transfer(retry(|| net::recv(socket, &mut *buffer, RecvFlags::empty()).map(|(_, count)| count)))
+    transfer(retry(|| net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, count)| count)))
 }
 
 /// Receives into memory that need not hold anything yet; as much of it as is reported is written.
@@ -79,7 +82,7 @@ pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Transfer> {
 /// As for [`recv`].
 #[inline]
 pub fn recv_uninit(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<Transfer> {
-    transfer(retry(|| net::recv(socket, &mut *buffer, RecvFlags::empty()).map(|(_, count)| count)))
+    transfer(retry(|| net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, count)| count)))
 }
 
 /// Sends as much of `bytes` as the socket takes. A peer that is gone is an error, never a signal.
@@ -89,7 +92,7 @@ pub fn recv_uninit(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io
 /// What `send` reports, `EPIPE` and `ECONNRESET` for two.
 #[inline]
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Transfer> {
-    transfer(retry(|| net::send(socket, bytes, SendFlags::NOSIGNAL)))
+    transfer(retry(|| net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)))
 }
 
 /// Sends as much of `slices`, in their order, as the socket takes.
@@ -99,7 +102,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Transfer> {
 /// As for [`send`]; `EMSGSIZE` for more slices than the kernel takes in one call.
 pub fn send_vectored(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<Transfer> {
     let mut control = SendAncillaryBuffer::default();
-    transfer(retry(|| net::sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL)))
+    transfer(retry(|| net::sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)))
 }
 
 /// Ends the sending side: the peer reads an end of file behind what was sent.
