@@ -40,6 +40,10 @@ imported! {
     wrap_future = "asyncio.futures"."wrap_future";
     register_task = "asyncio.tasks"."_register_task";
     unregister_task = "asyncio.tasks"."_unregister_task";
+    ipaddr_info = "asyncio.base_events"."_ipaddr_info";
+    check_ssl_socket = "asyncio.base_events"."_check_ssl_socket";
+    socket_class = "socket"."socket";
+    base_socket_class = "_socket"."socket";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
 }

@@ -273,7 +273,7 @@ impl Handle {
     }
 
     /// Takes the callback back; it will not be called, and nothing that it holds is kept. Calling it again does nothing.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(crate) fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::cancel_once(slf.as_any(), slf.get()).map(drop)
     }
 

@@ -3,12 +3,14 @@
 mod asyncio;
 mod coroutine;
 mod current;
+mod descriptors;
 mod event_loop;
 mod ffi;
 mod futures;
 mod graph;
 mod handles;
 mod loop_ref;
+mod os_error;
 mod tasks;
 
 use pyo3::prelude::*;

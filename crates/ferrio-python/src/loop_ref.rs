@@ -18,6 +18,7 @@ use slab::Slab;
 
 use crate::asyncio;
 use crate::current::CurrentTask;
+use crate::descriptors::Descriptors;
 use crate::ffi::cell::{GilBound, GilCell, GilCopy};
 use crate::ffi::runnable::{self, leave};
 use crate::ffi::thread::current_thread;
@@ -35,6 +36,7 @@ pub(crate) struct LoopCore {
     /// Whether the loop is among [`LOOPS`].
     listed: GilCopy<bool>,
     current: CurrentTask,
+    descriptors: Descriptors,
     /// Seconds, see `slow_callback_duration`.
     pub(crate) slow_callback_duration: GilCopy<f64>,
 }
@@ -51,6 +53,7 @@ impl LoopCore {
             tasks: GilCell::default(),
             listed: GilCopy::new(false),
             current: CurrentTask::default(),
+            descriptors: Descriptors::default(),
             slow_callback_duration: GilCopy::new(0.1),
         }
     }
@@ -109,6 +112,12 @@ impl LoopCore {
         &self.current
     }
 
+    /// Which descriptors belong to transports.
+    #[inline]
+    pub(crate) fn descriptors(&self) -> &Descriptors {
+        &self.descriptors
+    }
+
     /// Whether the loop runs, on whatever thread.
     #[inline]
     pub(crate) fn is_running(&self, py: Python<'_>) -> bool {
@@ -151,6 +160,7 @@ impl LoopCore {
 impl LoopCore {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.tasks.traverse(visit, |tasks, visit| tasks.iter().try_for_each(|(_, task)| visit.call(task)))?;
+        self.descriptors.traverse(visit)?;
         let mut result = Ok(());
         self.engine.get_in_traverse(&visit).for_each(|queued| {
             if result.is_ok() {

@@ -25,6 +25,7 @@
 //! |---|---|
 //! | [`sys`] | asks the operating system for readiness and wake-ups |
 //! | [`engine`] | decides *when* something runs: ready queue, timers, reactor, blocking pool, and what other threads may touch |
+//! | [`stream`], [`net`] | keep account of the bytes of a connection, and move them; they do not know the engine |
 //! | this page | what programs use: [`run`], [`spawn`], [`sleep`], [`timeout`], ... one public noun a file |
 //!
 //! Nothing in here knows Python; the binding lives in its own crate and meets the engine at two seams,
@@ -33,6 +34,8 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod engine;
+pub mod net;
+pub mod stream;
 pub mod sys;
 
 mod run;

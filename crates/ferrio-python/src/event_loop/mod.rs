@@ -12,13 +12,19 @@
 //! | [`asyncgens`] | the hooks for asynchronous generators |
 //! | [`executor`] | threads for what blocks |
 //! | [`signals`] | signal handlers |
+//! | [`fds`] | who is told when a descriptor is ready |
+//! | [`sock`] | the `sock_*` coroutines |
+//! | [`dns`] | names and addresses |
 
 mod asyncgens;
+mod dns;
 mod errors;
 mod executor;
+mod fds;
 mod run;
 mod schedule;
 mod signals;
+mod sock;
 mod tasks;
 
 pub(crate) use schedule::CallSoon;
@@ -50,6 +56,7 @@ pub(crate) struct EventLoop {
     executor: GilCell<executor::Executor>,
     asyncgens: GilCell<asyncgens::AsyncGens>,
     signal_handlers: GilCell<BTreeMap<i32, Py<Handle>>>,
+    watched: GilCell<fds::Watched>,
     /// The interpreter's wake-up descriptor before this loop set its own; none while it has not.
     wakeup_fd: GilCopy<Option<i32>>,
 }
@@ -68,6 +75,7 @@ impl EventLoop {
             executor: GilCell::default(),
             asyncgens: GilCell::new(asyncgens::AsyncGens::new(py)?),
             signal_handlers: GilCell::default(),
+            watched: GilCell::default(),
             wakeup_fd: GilCopy::new(None),
         }))
     }
@@ -86,7 +94,8 @@ impl EventLoop {
         self.exception_handler.traverse(visit, |handler, visit| visit.call(handler))?;
         self.executor.traverse(visit, |executor, visit| executor.traverse(visit))?;
         self.asyncgens.traverse(visit, |asyncgens, visit| asyncgens.traverse(visit))?;
-        self.signal_handlers.traverse(visit, |handlers, visit| handlers.values().try_for_each(|h| visit.call(h)))
+        self.signal_handlers.traverse(visit, |handlers, visit| handlers.values().try_for_each(|h| visit.call(h)))?;
+        self.watched.traverse(visit, |watched, visit| watched.traverse(visit))
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
@@ -94,6 +103,14 @@ impl EventLoop {
         let this = slf.get();
         drop((this.task_factory.take(py), this.exception_handler.take(py), this.executor.take(py)));
         drop(this.signal_handlers.take(py));
+        drop(this.watched.take(py));
+    }
+}
+
+impl EventLoop {
+    /// The transport that reads and writes `fd`, unless it is closing: nobody else may watch the descriptor then.
+    fn transport_of(this: &Bound<'_, Self>, fd: i32) -> Option<Py<PyAny>> {
+        this.as_super().get().descriptors().transport_of(this.py(), fd)
     }
 }
 

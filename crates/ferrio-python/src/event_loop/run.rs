@@ -92,6 +92,7 @@ impl EventLoop {
         core.closed.set(py, true);
         // Dropped here, outside of the engine: what goes with it may run anything.
         drop(core.engine(py).close());
+        drop(slf.get().watched.take(py));
         let executor = slf.get().executor.with(py, |executor| executor.close());
         if let Some(executor) = executor {
             let keywords = PyDict::new(py);

@@ -15,16 +15,22 @@
 //! | [`await_slots`] | `await` without trampolines |
 //! | [`method`] | methods without an argument parser |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
+//! | [`bytes`] | a `bytes` object that the operating system writes into |
+//! | [`buffer`] | the bytes of any object that has some |
+//! | [`descriptor`] | descriptors that are known by their number |
 //! | [`finalizer`] | `tp_finalize`, which PyO3 does not offer |
 //! | [`stop_iteration`] | a result as `StopIteration`, and back |
 //! | [`thread`] | waiting without the interpreter lock |
 
 pub(crate) mod await_method;
 pub(crate) mod await_slots;
+pub(crate) mod buffer;
+pub(crate) mod bytes;
 pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod context;
 pub(crate) mod coroutine;
+pub(crate) mod descriptor;
 pub(crate) mod finalizer;
 pub(crate) mod method;
 pub(crate) mod pool;

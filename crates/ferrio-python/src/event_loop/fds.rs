@@ -1,0 +1,536 @@
+//! Who is told when a descriptor is ready.
+//!
+//! A descriptor that is watched has an [`Entry`], and each of its two sides at most one [`Watch`], which is what the
+//! engine queues when that side becomes ready. A watch serves two kinds of customers that know nothing of each other:
+//!
+//! | customer | comes by | is told | goes |
+//! |---|---|---|---|
+//! | one handle | `add_reader`, `add_writer` | in every turn that finds the side ready | when it is removed, replaced or cancelled |
+//! | any number of waiters | [`readiness`] | once: all of them, and they try again | when told, or when their coroutine gives up |
+//!
+//! asyncio has one place for both, so that a second `sock_recv`, or an `add_reader`, on a descriptor where a `sock_recv`
+//! waits leaves the first one waiting for ever. Here all are served.
+//!
+//! A turn may have queued a watch whose handle is taken away by what runs before it. Handles are therefore never
+//! exchanged inside a watch: a new handle comes with a new watch, and the queued one finds itself empty. Waiters may be
+//! told once too often, they only try again.
+//!
+//! Descriptor numbers change owners. That an old registration does not reach, or take away, that of the next owner is the
+//! reactor's care; here it only matters that a number which is watched again is made known to the kernel again, which
+//! `Reactor::watch` does.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::RawFd;
+
+use ferrio::engine::{Direction, Flow, Reactor, Runnable, SourceKey};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::{PyTraverseError, intern};
+use smallvec::SmallVec;
+
+use super::EventLoop;
+use crate::coroutine::await_;
+use crate::ffi::cell::GilCell;
+use crate::ffi::runnable::{Job, runnable};
+use crate::futures::Future;
+use crate::handles::{Arguments, Handle, RunHandle, check_context};
+use crate::os_error::os_error;
+
+/// The watched descriptors of a loop.
+#[derive(Default)]
+pub(super) struct Watched {
+    entries: HashMap<RawFd, Entry>,
+    next_waiter: u64,
+}
+
+struct Entry {
+    key: SourceKey,
+    /// What `add_reader` was given instead of a number: kept alive, and known by identity once it is closed.
+    object: Option<Py<PyAny>>,
+    read: Option<Py<Watch>>,
+    write: Option<Py<Watch>>,
+}
+
+impl Entry {
+    fn side(&mut self, direction: Direction) -> &mut Option<Py<Watch>> {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+}
+
+/// What a change has left over: dropped by the caller, outside of every borrow.
+#[derive(Default)]
+#[must_use]
+struct Left {
+    handle: Option<Py<Handle>>,
+    _watches: (Option<Py<Watch>>, Option<Py<Watch>>),
+    _queued: (Option<Runnable>, Option<Runnable>),
+    _object: Option<Py<PyAny>>,
+    _waiters: Waiters,
+}
+
+/// One side of a descriptor, in the engine.
+#[pyclass(frozen, freelist = 256, module = "ferrio._ferrio")]
+struct Watch {
+    event_loop: Py<EventLoop>,
+    fd: RawFd,
+    direction: Direction,
+    customers: GilCell<Customers>,
+}
+
+type Waiters = SmallVec<[Waiter; 1]>;
+
+#[derive(Default)]
+struct Customers {
+    handle: Option<Py<Handle>>,
+    waiters: Waiters,
+}
+
+struct Waiter {
+    number: u64,
+    future: Py<Future>,
+}
+
+impl Customers {
+    fn is_empty(&self) -> bool {
+        self.handle.is_none() && self.waiters.is_empty()
+    }
+}
+
+#[pymethods]
+impl Watch {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        self.customers.traverse(visit, |customers, visit| {
+            visit.call(&customers.handle)?;
+            customers.waiters.iter().try_for_each(|waiter| visit.call(&waiter.future))
+        })
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        drop(slf.get().customers.take(slf.py()));
+    }
+}
+
+/// A watch whose side is ready.
+struct RunWatch;
+
+impl Job for RunWatch {
+    type Class = Watch;
+
+    fn run(this: &Bound<'_, Watch>) -> Flow {
+        let py = this.py();
+        let watch = this.get();
+        let event_loop = watch.event_loop.bind(py);
+        let (handle, waiters, emptied) = watch.customers.with(py, |customers| {
+            let handle = customers.handle.as_ref().map(|handle| handle.clone_ref(py));
+            // A handle that was cancelled rather than removed leaves at this chance, as asyncio's do. It is dropped
+            // below at the earliest: `handle` is the same.
+            customers.handle.take_if(|handle| handle.get().is_cancelled(py));
+            let waiters = std::mem::take(&mut customers.waiters);
+            (handle, waiters, customers.is_empty())
+        });
+        // Before anybody is told, so that who closes the descriptor at once closes one that is not watched.
+        let left = emptied.then(|| EventLoop::forget_watch(event_loop, this));
+        drop(left);
+        for waiter in &waiters {
+            let future = waiter.future.bind(py);
+            if future.get().is_pending(py)
+                && let Err(error) = Future::resolve(future, py.None().into_bound(py))
+            {
+                error.write_unraisable(py, Some(future));
+            }
+        }
+        match handle {
+            Some(handle) => RunHandle::run(handle.bind(py)),
+            None => Flow::Continue,
+        }
+    }
+}
+
+impl Watched {
+    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.entries.values().try_for_each(|entry| {
+            visit.call(&entry.object)?;
+            visit.call(&entry.read)?;
+            visit.call(&entry.write)
+        })
+    }
+
+    fn customers<R>(
+        &mut self,
+        py: Python<'_>,
+        fd: RawFd,
+        direction: Direction,
+        f: impl FnOnce(&mut Customers) -> R,
+    ) -> Option<R> {
+        let watch = self.entries.get_mut(&fd)?.side(direction).as_ref()?;
+        Some(watch.get().customers.with(py, f))
+    }
+
+    /// Puts `watch` on its side, with the waiters of the watch that it replaces.
+    fn set(&mut self, py: Python<'_>, reactor: &Reactor, watch: &Py<Watch>) -> io::Result<Left> {
+        let (fd, direction) = (watch.get().fd, watch.get().direction);
+        let entry = self.entries.entry(fd).or_insert_with(|| Entry {
+            key: reactor.insert(fd),
+            object: None,
+            read: None,
+            write: None,
+        });
+        let queued = match reactor.watch(entry.key, direction, runnable::<RunWatch>(watch.clone_ref(py))) {
+            Ok(queued) => queued,
+            Err(error) => {
+                if entry.read.is_none() && entry.write.is_none() {
+                    // Nothing is in it: what is dropped here is two times nothing.
+                    reactor.remove(entry.key);
+                    self.entries.remove(&fd);
+                }
+                return Err(error);
+            }
+        };
+        let previous = entry.side(direction).replace(watch.clone_ref(py)).filter(|previous| !previous.is(watch));
+        let mut left = Left { _queued: (queued, None), ..Left::default() };
+        if let Some(previous) = previous {
+            let before = previous.get().customers.with(py, std::mem::take);
+            watch.get().customers.with(py, |customers| customers.waiters.extend(before.waiters));
+            left.handle = before.handle;
+            left._watches.0 = Some(previous);
+        }
+        Ok(left)
+    }
+
+    /// Ends the watch of one side, if that side has one without customers.
+    fn tidy(&mut self, py: Python<'_>, reactor: &Reactor, fd: RawFd, direction: Direction) -> Left {
+        if self.customers(py, fd, direction, |customers| customers.is_empty()) != Some(true) {
+            return Left::default();
+        }
+        let Some(entry) = self.entries.get_mut(&fd) else { return Left::default() };
+        let mut left = Left { _watches: (entry.side(direction).take(), None), ..Left::default() };
+        if entry.read.is_none() && entry.write.is_none() {
+            left._queued = reactor.remove(entry.key);
+            left._object = self.entries.remove(&fd).and_then(|entry| entry.object);
+        } else {
+            left._queued.0 = reactor.unwatch(entry.key, direction);
+        }
+        left
+    }
+
+    /// The number under which `object` was watched before it was closed.
+    fn find(&self, object: &Bound<'_, PyAny>) -> Option<RawFd> {
+        let mut entries = self.entries.iter();
+        entries.find_map(|(fd, entry)| entry.object.as_ref().filter(|own| own.is(object)).map(|_| *fd))
+    }
+}
+
+#[pymethods]
+impl EventLoop {
+    /// Has `callback(*args)` called in every turn that finds `fd`, a number or an object with `fileno()`, readable.
+    ///
+    /// It takes the place of an earlier one. Raises ValueError if `fd` is no descriptor, PermissionError if it is a file
+    /// that is always ready, RuntimeError if a transport uses it or the loop is closed.
+    #[pyo3(signature = (fd, callback, *args))]
+    fn add_reader(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        Self::check_no_transport(slf, fd)?;
+        Self::_add_reader(slf, fd, callback, args, None).map(drop)
+    }
+
+    /// Ends what `add_reader` began; false if there was nothing to end.
+    fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::check_no_transport(slf, fd)?;
+        Self::_remove_reader(slf, fd)
+    }
+
+    /// As `add_reader`, for a descriptor that is writable.
+    #[pyo3(signature = (fd, callback, *args))]
+    fn add_writer(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        Self::check_no_transport(slf, fd)?;
+        Self::_add_writer(slf, fd, callback, args, None).map(drop)
+    }
+
+    /// Ends what `add_writer` began; false if there was nothing to end.
+    fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::check_no_transport(slf, fd)?;
+        Self::_remove_writer(slf, fd)
+    }
+
+    #[pyo3(signature = (fd, callback, *args, context=None))]
+    fn _add_reader<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let handle = Self::handle_for_fd(slf, callback, args, context)?;
+        Self::add_handle(slf, fd, Direction::Read, handle)
+    }
+
+    fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::remove_handle(slf, fd, Direction::Read)
+    }
+
+    #[pyo3(signature = (fd, callback, *args, context=None))]
+    fn _add_writer<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let handle = Self::handle_for_fd(slf, callback, args, context)?;
+        Self::add_handle(slf, fd, Direction::Write, handle)
+    }
+
+    fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::remove_handle(slf, fd, Direction::Write)
+    }
+
+    fn _ensure_fd_no_transport(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::check_no_transport(slf, fd)
+    }
+}
+
+impl EventLoop {
+    fn handle_for_fd<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let py = slf.py();
+        slf.as_super().get().check_open(py)?;
+        check_context(context.as_ref())?;
+        let (callback, context) = (callback.unbind(), context.map(Bound::unbind));
+        Bound::new(py, Handle::new(py, Self::loop_ref(slf), callback, Arguments::new(args), context)?)
+    }
+
+    fn add_handle<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        direction: Direction,
+        handle: Bound<'py, Handle>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let py = slf.py();
+        let number = valid(fileno(fd)?)?;
+        let watch = Self::new_watch(slf, number, direction)?;
+        let kept = handle.clone().unbind();
+        watch.get().customers.with(py, |customers| customers.handle = Some(kept));
+        let left = Self::set_watch(slf, &watch)?;
+        if !fd.is_instance_of::<PyInt>() {
+            let object = fd.clone().unbind();
+            let refused = slf.get().watched.with(py, |all| match all.entries.get_mut(&number) {
+                Some(entry) if entry.object.is_none() => entry.object.replace(object),
+                _ => Some(object),
+            });
+            drop(refused);
+        }
+        if let Some(replaced) = &left.handle {
+            Handle::cancel(replaced.bind(py))?;
+        }
+        Ok(handle)
+    }
+
+    fn remove_handle(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>, direction: Direction) -> PyResult<bool> {
+        let py = slf.py();
+        if slf.as_super().get().closed.get(py) {
+            return Ok(false);
+        }
+        let number = match fileno(fd)? {
+            number if number >= 0 => number,
+            number => match slf.get().watched.with(py, |all| all.find(fd)) {
+                Some(number) => number,
+                None => return valid(number).map(|_| false),
+            },
+        };
+        let reactor = slf.as_super().get().engine(py).reactor();
+        let (handle, left) = slf.get().watched.with(py, |all| {
+            let handle = all.customers(py, number, direction, |customers| customers.handle.take()).flatten();
+            (handle, all.tidy(py, reactor, number, direction))
+        });
+        drop(left);
+        match handle {
+            Some(handle) => Handle::cancel(handle.bind(py)).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn new_watch(slf: &Bound<'_, Self>, fd: RawFd, direction: Direction) -> PyResult<Py<Watch>> {
+        let event_loop = slf.clone().unbind();
+        Py::new(slf.py(), Watch { event_loop, fd, direction, customers: GilCell::default() })
+    }
+
+    fn set_watch(slf: &Bound<'_, Self>, watch: &Py<Watch>) -> PyResult<Left> {
+        let py = slf.py();
+        let core = slf.as_super().get();
+        // Asked again: making the watch may have run the collector, and with it anything.
+        core.check_open(py)?;
+        let reactor = core.engine(py).reactor();
+        slf.get().watched.with(py, |all| all.set(py, reactor, watch)).map_err(|error| os_error(py, &error))
+    }
+
+    /// Ends a watch that has lost its customers, unless another has taken its side.
+    fn forget_watch(slf: &Bound<'_, Self>, watch: &Bound<'_, Watch>) -> Left {
+        let py = slf.py();
+        let (fd, direction) = (watch.get().fd, watch.get().direction);
+        let reactor = slf.as_super().get().engine(py).reactor();
+        slf.get().watched.with(py, |all| {
+            let own = all.entries.get_mut(&fd).and_then(|entry| entry.side(direction).as_ref());
+            if own.is_some_and(|own| own.is(watch)) { all.tidy(py, reactor, fd, direction) } else { Left::default() }
+        })
+    }
+
+    fn add_waiter(slf: &Bound<'_, Self>, fd: RawFd, direction: Direction, future: &Bound<'_, Future>) -> PyResult<u64> {
+        let py = slf.py();
+        let present = slf.get().watched.with(py, |all| {
+            all.next_waiter += 1;
+            let watch = all.entries.get_mut(&fd).and_then(|entry| entry.side(direction).as_ref());
+            (all.next_waiter, watch.map(|watch| watch.clone_ref(py)))
+        });
+        let (number, watch) = match present {
+            (number, Some(watch)) => (number, watch),
+            (number, None) => (number, Self::new_watch(slf, fd, direction)?),
+        };
+        let waiter = Waiter { number, future: future.clone().unbind() };
+        watch.get().customers.with(py, |customers| customers.waiters.push(waiter));
+        match Self::set_watch(slf, &watch) {
+            Ok(left) => drop(left),
+            Err(error) => {
+                let waiters = watch.get().customers.with(py, |customers| take_waiter(customers, number));
+                drop(waiters);
+                return Err(error);
+            }
+        }
+        Ok(number)
+    }
+
+    fn remove_waiter(slf: &Bound<'_, Self>, fd: RawFd, direction: Direction, number: u64) {
+        let py = slf.py();
+        let reactor = slf.as_super().get().engine(py).reactor();
+        let (waiter, left) = slf.get().watched.with(py, |all| {
+            let waiter = all.customers(py, fd, direction, |customers| take_waiter(customers, number)).flatten();
+            (waiter, all.tidy(py, reactor, fd, direction))
+        });
+        drop((waiter, left));
+    }
+
+    /// # Errors
+    ///
+    /// `ValueError` if `fd` is neither a number nor has one; `RuntimeError` if a transport that is not closing uses it.
+    pub(super) fn check_no_transport(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(transport) = Self::transport_of(slf, fileno(fd)?) else { return Ok(()) };
+        let text = format!("File descriptor {} is used by transport {}", fd.repr()?, transport.bind(slf.py()).repr()?);
+        Err(PyRuntimeError::new_err(text))
+    }
+}
+
+fn take_waiter(customers: &mut Customers, number: u64) -> Option<Waiter> {
+    let position = customers.waiters.iter().position(|waiter| waiter.number == number)?;
+    Some(customers.waiters.remove(position))
+}
+
+/// The number of a descriptor that is given as a number or as an object with `fileno()`, negative ones included.
+///
+/// # Errors
+///
+/// `ValueError` if it is neither.
+fn fileno(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let py = object.py();
+    if object.is_instance_of::<PyInt>() {
+        return object.extract();
+    }
+    let number = object
+        .call_method0(intern!(py, "fileno"))
+        .and_then(|number| py.get_type::<PyInt>().call1((number,)))
+        .and_then(|number| number.extract());
+    match number {
+        Err(error)
+            if error.is_instance_of::<PyAttributeError>(py)
+                || error.is_instance_of::<PyTypeError>(py)
+                || error.is_instance_of::<PyValueError>(py) =>
+        {
+            Err(PyValueError::new_err(format!("Invalid file object: {}", object.repr()?)))
+        }
+        result => result,
+    }
+}
+
+fn valid(fd: RawFd) -> PyResult<RawFd> {
+    if fd < 0 { Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}"))) } else { Ok(fd) }
+}
+
+/// A loop as the body of one of its coroutines knows it.
+///
+/// It is weak, because the collector does not see what a body holds, and the loop holds the task that holds the body.
+pub(super) struct WeakLoop(Py<PyWeakrefReference>);
+
+impl WeakLoop {
+    pub(super) fn new(event_loop: &Bound<'_, EventLoop>) -> PyResult<Self> {
+        Ok(Self(PyWeakrefReference::new(event_loop)?.unbind()))
+    }
+
+    /// # Errors
+    ///
+    /// `RuntimeError` if the loop is gone.
+    pub(super) fn get<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, EventLoop>> {
+        match self.0.bind(py).upgrade_as::<EventLoop>()? {
+            Some(event_loop) => Ok(event_loop),
+            None => Err(PyRuntimeError::new_err("Event loop is closed")),
+        }
+    }
+}
+
+/// Waits until `fd` is ready in `direction`, or might be: to be followed by another attempt.
+///
+/// The watch is gone when this returns, and also when it is dropped or something is raised into it.
+///
+/// # Errors
+///
+/// `RuntimeError` if a transport uses the descriptor or the loop is closed; what the kernel says to watching it.
+pub(super) async fn readiness(event_loop: &WeakLoop, fd: RawFd, direction: Direction) -> PyResult<()> {
+    let (future, mut waiting) = Python::attach(|py| {
+        let this = event_loop.get(py)?;
+        EventLoop::check_no_transport(&this, fd.into_pyobject(py)?.as_any())?;
+        let future = Bound::new(py, Future::new(py, EventLoop::loop_ref(&this))?)?;
+        let number = EventLoop::add_waiter(&this, fd, direction, &future)?;
+        PyResult::Ok((future.into_any().unbind(), Waiting { event_loop, fd, direction, number: Some(number) }))
+    })?;
+    await_(future).await?;
+    // Told, and therefore no longer watching.
+    waiting.number = None;
+    Ok(())
+}
+
+/// A waiter, for as long as its coroutine waits.
+struct Waiting<'a> {
+    event_loop: &'a WeakLoop,
+    fd: RawFd,
+    direction: Direction,
+    number: Option<u64>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        Python::attach(|py| {
+            // A loop that is gone watches nothing.
+            if let Ok(event_loop) = self.event_loop.get(py) {
+                EventLoop::remove_waiter(&event_loop, self.fd, self.direction, number);
+            }
+        });
+    }
+}

@@ -1,0 +1,18 @@
+//! The bytes of a connection: what waits to be sent, when its producer is asked to pause, how much to read at once.
+//!
+//! | file | noun | question |
+//! |---|---|---|
+//! | [`write_buffer`](WriteBuffer) | chunks that the socket did not take yet | what goes out next, and how much is left? |
+//! | [`flow`](FlowControl) | two marks | must the producer pause, may it go on? |
+//! | [`read_size`](ReadSize) | the size of the last reads | how much room does the next one get? |
+//!
+//! All three are plain values: they make no system call and know no socket. Whoever owns the descriptor asks them, acts,
+//! and tells them what came of it.
+
+mod flow;
+mod read_size;
+mod write_buffer;
+
+pub use flow::{FlowControl, Limits, LimitsError};
+pub use read_size::{ReadSize, Room, SCRATCH};
+pub use write_buffer::{MAX_SLICES, WriteBuffer};
