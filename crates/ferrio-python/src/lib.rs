@@ -8,6 +8,7 @@ mod ffi;
 mod futures;
 mod handles;
 mod loop_ref;
+mod runners;
 mod tasks;
 
 use pyo3::prelude::*;
@@ -26,12 +27,15 @@ mod _ferrio {
     #[pymodule_export]
     use crate::handles::{Handle, TimerHandle};
     #[pymodule_export]
+    use crate::runners::{Runner, run};
+    #[pymodule_export]
     use crate::tasks::Task;
 
     /// Completes the classes by what PyO3 does not offer.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         finalizer::install::<Future>(py);
         finalizer::install::<Task>(py);
         finalizer::install::<Coroutine>(py);
