@@ -1,0 +1,75 @@
+"""The programs in C: the load generator, and the echo server that is the limit (sources in native/)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from machine import CORES
+from row import Sample
+
+LONGEST = 25.0
+"""Seconds; shorter than run.py's patience, so that it is the load generator who says what is wrong."""
+
+
+class Server(NamedTuple):
+    """Where the load goes, and whose CPU time it costs."""
+
+    port: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the load generator does; the head of native/load.c explains the modes."""
+
+    mode: str
+    messages: int = 1
+    connections: int = 1
+    size: int = 1024
+    line: int = 0
+
+    def command(self, server: Server) -> list[str]:
+        options = {"-n": self.messages, "-c": self.connections, "-s": self.size, "-l": self.line, "-p": CORES.load}
+        flags = [f"{flag}{number}" for flag, number in options.items()]
+        if CORES.load == CORES.measured:
+            flags.append("-b")  # spinning, it would only keep the server from its work
+        return [_program("load"), self.mode, str(server.port), str(server.pid), *flags]
+
+    def run(self, server: Server) -> Sample:
+        """Put load on the server until every message has come back."""
+        command = self.command(server)
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"load: not done after {LONGEST:.0f} s") from None
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip() or f"load: exit status {done.returncode}")
+        report = json.loads(done.stdout)
+        messages = report["messages"]
+        return Sample(report["elapsed_ns"] / messages, report["p99_ns"], report["server_cpu_ns"] / messages)
+
+
+@contextmanager
+def c_server(kind: str) -> Iterator[Server]:
+    """The server in C, on the core of the caller."""
+    command = [_program("echo_server"), kind]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield Server(int(process.stdout.readline()), process.pid)
+        process.stdin.close()  # which ends it
+
+
+def _program(name: str) -> str:
+    """setup.sh compiles the programs into the environment whose Python runs this."""
+    path = Path(sys.prefix) / "native" / name
+    if not path.exists():
+        raise RuntimeError(f"{path} is missing: run benches/setup.sh")
+    return str(path)
