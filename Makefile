@@ -14,7 +14,6 @@ endif
 
 VENV := $(CURDIR)/.venv/$(VERSION)
 PY := $(VENV)/bin/python
-BENCH := $(VENV)-bench
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # What PyO3 builds for. Every cargo command has the same, so that none undoes another's work.
 export PYO3_PYTHON := $(PY)
@@ -56,14 +55,13 @@ test-python: develop
 conformance: develop ## asyncio's own tests, on ferrio
 	$(PY) tests/conformance/run.py
 
-# The wheel is what users get, so it is what is measured. ROWS selects, see benches/README.md.
+# The wheel is what users get, so it is what is measured. ROWS, LOOPS, ROUNDS: see benches/README.md.
 bench: $(VENV)/.tools ## ferrio beside its peers
-	$(PYTHON) -m venv --without-pip $(BENCH)
 	rm -rf $(TARGET)/wheels
 	$(VENV)/bin/maturin build --release --locked --interpreter $(PY) --out $(TARGET)/wheels
-	tools/pip.sh $(BENCH)/bin/python install -q --force-reinstall --no-deps $(TARGET)/wheels/*.whl
-	benches/setup.sh $(BENCH)/bin/python
-	$(BENCH)/bin/python benches/run.py
+	python=$$(benches/setup.sh $(PY)) && \
+	tools/pip.sh $$python install -q --force-reinstall --no-deps $(TARGET)/wheels/*.whl && \
+	$$python benches/run.py
 
 clean: ## removes everything that was made
 	rm -rf .venv $(TARGET) python/ferrio/*.so

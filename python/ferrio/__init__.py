@@ -1,7 +1,7 @@
 """asyncio rebuilt in Rust: the event loop and everything above it.
 
-ferrio.run(main()) in the place of asyncio.run(main()), or asyncio.run(main(), loop_factory=ferrio.new_event_loop), runs an
-asyncio program on ferrio's loop, with ferrio's tasks and futures.
+ferrio.run(main()) in the place of asyncio.run(main()), or asyncio.run(main(), loop_factory=ferrio.new_event_loop), runs
+an asyncio program on ferrio's loop, with ferrio's tasks and futures.
 """
 
 from asyncio import AbstractEventLoop as _AbstractEventLoop

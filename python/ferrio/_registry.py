@@ -1,16 +1,16 @@
 """How asyncio.all_tasks() comes to see ferrio's tasks.
 
-asyncio keeps each task in a WeakSet. ferrio's loops keep their tasks themselves, by strong references, because inserting
-into a WeakSet costs more than the task. So the set is taught to ask the loops when somebody iterates it, which is what
-all_tasks() does. It is the very object that asyncio's C module holds, too: it cannot be replaced, but its class can.
+asyncio keeps each task in a WeakSet. ferrio's loops keep their tasks themselves, by strong references, because a
+WeakSet takes longer over a task than all the rest does. So the set is taught to ask the loops when somebody iterates
+it, as all_tasks() does. asyncio's C module holds the same object: it cannot be replaced, but its class can.
 """
 
+import _asyncio
 import asyncio.tasks
 import gc
 import weakref
 from collections.abc import Iterator
 
-import _asyncio
 from ferrio import _ferrio
 
 _loops: set[weakref.ref[_ferrio.EventLoop]] = set()
