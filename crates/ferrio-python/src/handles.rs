@@ -13,6 +13,7 @@ use pyo3::{PyTraverseError, intern};
 
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::pool::{Pool, Pooled, dispose_own_contents};
 use crate::ffi::runnable::{Job, leave};
 use crate::ffi::{call, context};
 use crate::loop_ref::{LoopCore, LoopRef, report};
@@ -37,6 +38,15 @@ impl Arguments {
             Self::None => Self::None,
             Self::One(argument) => Self::One(argument.clone_ref(py)),
             Self::Many(arguments) => Self::Many(arguments.clone_ref(py)),
+        }
+    }
+
+    #[inline]
+    fn dispose(self, py: Python<'_>) {
+        match self {
+            Self::None => {}
+            Self::One(argument) => drop(argument.into_bound(py)),
+            Self::Many(arguments) => drop(arguments.into_bound(py)),
         }
     }
 
@@ -65,6 +75,15 @@ struct Work {
     context: Py<PyAny>,
 }
 
+impl Work {
+    #[inline]
+    fn dispose(self, py: Python<'_>) {
+        drop(self.callback.into_bound(py));
+        self.arguments.dispose(py);
+        drop(self.context.into_bound(py));
+    }
+}
+
 /// What a handle only has in debug mode.
 #[derive(Debug)]
 struct Origin {
@@ -74,7 +93,7 @@ struct Origin {
 }
 
 /// A callback that `call_soon` has queued, as `asyncio.Handle`.
-#[pyclass(frozen, subclass, weakref, freelist = 256, module = "ferrio")]
+#[pyclass(frozen, subclass, weakref, module = "ferrio")]
 pub(crate) struct Handle {
     loop_ref: LoopRef,
     work: GilCell<Option<Work>>,
@@ -118,16 +137,18 @@ impl Handle {
                 .map(|work| (work.callback.clone_ref(py), work.arguments.clone_ref(py), work.context.clone_ref(py)))
         });
         let Some((callback, arguments, context)) = work else { return Flow::Continue };
-        let callback = callback.bind(py);
-        let result = context::run_in(context.bind_borrowed(py), || match &arguments {
-            Arguments::None => call::call0(callback),
-            Arguments::One(argument) => call::call1(callback, argument.bind(py)),
-            Arguments::Many(arguments) => call::call_tuple(callback, arguments.bind(py)),
+        let (callback, context) = (callback.into_bound(py), context.into_bound(py));
+        let result = context::run_in(context.as_borrowed(), || match &arguments {
+            Arguments::None => call::call0(&callback),
+            Arguments::One(argument) => call::call1(&callback, argument.bind(py)),
+            Arguments::Many(arguments) => call::call_tuple(&callback, arguments.bind(py)),
         });
-        match result.flatten() {
+        let flow = match result.flatten() {
             Ok(_) => Flow::Continue,
-            Err(error) => Self::failed(this, callback, &arguments, error),
-        }
+            Err(error) => Self::failed(this, &callback, &arguments, error),
+        };
+        arguments.dispose(py);
+        flow
     }
 
     #[cold]
@@ -329,6 +350,23 @@ pub(crate) fn check_context(context: Option<&Bound<'_, PyAny>>) -> PyResult<()> 
     }
 }
 
+impl Pooled for Handle {
+    fn pool() -> &'static Pool {
+        static POOL: Pool = Pool::new();
+        &POOL
+    }
+
+    fn dispose(self, py: Python<'_>) {
+        self.loop_ref.dispose(py);
+        if let Some(work) = self.work.into_inner() {
+            work.dispose(py);
+        }
+        if let Some(origin) = self.origin.into_inner() {
+            Python::attach(|_| drop(origin));
+        }
+    }
+}
+
 /// A handle in the ready queue.
 pub(crate) struct RunHandle;
 
@@ -361,7 +399,7 @@ pub(crate) fn watched(core: &LoopCore, what: &Bound<'_, PyAny>, f: impl FnOnce()
 }
 
 /// A callback that waits for its time, as `asyncio.TimerHandle`.
-#[pyclass(frozen, extends = Handle, subclass, weakref, freelist = 256, module = "ferrio")]
+#[pyclass(frozen, extends = Handle, subclass, module = "ferrio")]
 pub(crate) struct TimerHandle {
     /// Seconds on the loop's clock, as it was asked for.
     when: f64,
@@ -485,6 +523,25 @@ impl TimerHandle {
 
     fn __traverse__(&self, _visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         Ok(())
+    }
+}
+
+impl Pooled for TimerHandle {
+    fn pool() -> &'static Pool {
+        static POOL: Pool = Pool::new();
+        &POOL
+    }
+
+    unsafe fn drop_contents(object: &Bound<'_, Self>) {
+        // SAFETY: the object is being destroyed; its own part goes first, then its base's, once each.
+        unsafe {
+            dispose_own_contents(object);
+            dispose_own_contents(object.as_super());
+        }
+    }
+
+    fn dispose(self, _py: Python<'_>) {
+        // A number and a time.
     }
 }
 

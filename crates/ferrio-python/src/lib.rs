@@ -18,7 +18,9 @@ mod _ferrio {
     use pyo3::prelude::*;
 
     use crate::coroutine::Coroutine;
-    use crate::ffi::finalizer;
+    use crate::event_loop::{CallSoon, CreateFuture};
+    use crate::ffi::{await_slots, finalizer, method, pool};
+    use crate::futures::SetResult;
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -36,8 +38,15 @@ mod _ferrio {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        finalizer::install::<Future>(py);
-        finalizer::install::<Task>(py);
+        pool::install::<Handle>(py);
+        pool::install::<TimerHandle>(py);
+        pool::install::<Future>(py);
+        pool::install::<Task>(py);
+        await_slots::install::<Future, Future>(py);
+        await_slots::install::<Future, Task>(py);
+        method::install::<CallSoon>(py)?;
+        method::install::<CreateFuture>(py)?;
+        method::install::<SetResult>(py)?;
         finalizer::install::<Coroutine>(py);
         finalizer::install::<EventLoop>(py);
         Ok(())

@@ -164,6 +164,15 @@ impl LoopRef {
         }
     }
 
+    /// Gives the reference up, at once.
+    #[inline]
+    pub(crate) fn dispose(self, py: Python<'_>) {
+        match self {
+            Self::Ours(ours) => drop(ours.into_bound(py)),
+            Self::Foreign(foreign) => drop(foreign.into_bound(py)),
+        }
+    }
+
     /// The loop as an object.
     #[inline]
     pub(crate) fn bind<'a, 'py>(&'a self, py: Python<'py>) -> &'a Bound<'py, PyAny> {

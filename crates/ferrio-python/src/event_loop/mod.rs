@@ -21,6 +21,9 @@ mod schedule;
 mod signals;
 mod tasks;
 
+pub(crate) use schedule::CallSoon;
+pub(crate) use tasks::CreateFuture;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -37,7 +40,7 @@ use crate::handles::Handle;
 use crate::loop_ref::LoopCore;
 
 /// The loop. `ferrio.EventLoop` is this class and `asyncio.AbstractEventLoop`.
-#[pyclass(frozen, extends = LoopCore, subclass, dict, weakref, module = "ferrio._ferrio")]
+#[pyclass(frozen, extends = LoopCore, subclass, module = "ferrio._ferrio")]
 pub(crate) struct EventLoop {
     stopping: GilCopy<bool>,
     /// The process that made the loop: a fork inherits its descriptors, and must not touch them.

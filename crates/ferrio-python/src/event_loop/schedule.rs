@@ -1,12 +1,15 @@
 //! `call_soon` and its family, time.
 
+use std::ffi::CStr;
+
 use ferrio::engine::Nanos;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 
 use super::EventLoop;
 use crate::asyncio;
+use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::runnable::{runnable, send_runnable};
 use crate::ffi::thread::current_thread;
 use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle, check_context};
@@ -14,25 +17,6 @@ use crate::loop_ref::{LoopCore, LoopRef};
 
 #[pymethods]
 impl EventLoop {
-    /// Has `callback(*args)` called in the next turn, in `context` or a copy of the current one.
-    ///
-    /// Raises RuntimeError if the loop is closed.
-    #[pyo3(signature = (callback, *args, context=None))]
-    fn call_soon<'py>(
-        slf: &Bound<'py, Self>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, Handle>> {
-        let py = slf.py();
-        let core = slf.as_super().get();
-        core.admit(py)?;
-        let handle = Self::make_handle(slf, callback, args, context, "call_soon")?;
-        let handle = Bound::new(py, handle)?;
-        core.push(py, runnable::<RunHandle>(handle.clone().unbind()));
-        Ok(handle)
-    }
-
     /// `call_soon` for other threads, and for signal handlers. Wakes the loop if it sleeps.
     ///
     /// Raises RuntimeError if the loop is closed.
@@ -93,6 +77,66 @@ impl EventLoop {
     /// Seconds on the loop's clock, which is `time.monotonic()`.
     fn time(slf: &Bound<'_, Self>) -> f64 {
         seconds(slf.as_super().get().engine(slf.py()).clock().now())
+    }
+}
+
+/// `EventLoop.call_soon`.
+pub(crate) struct CallSoon;
+
+impl FastMethod for CallSoon {
+    type Class = EventLoop;
+
+    const NAME: &'static CStr = c"call_soon";
+
+    const DOC: &'static CStr = c"call_soon($self, callback, *args, context=None)\n--\n\n\
+        Has `callback(*args)` called in the next turn, in `context` or a copy of the current one.\n\n\
+        Raises RuntimeError if the loop is closed.";
+
+    /// Budget: a context, a handle, a tuple if there is more than one argument; no Python is called.
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let core = slf.as_super();
+        core.get().admit(py)?;
+        let (callback, context) = callback_and_context(arguments)?;
+        if core.get().debug.get(py) {
+            check_callback(&callback, "call_soon")?;
+        }
+        let rest = match arguments.len() {
+            0 | 1 => Arguments::None,
+            2 => arguments.get(1).map_or(Arguments::None, |argument| Arguments::One(argument.to_owned().unbind())),
+            _ => Arguments::Many(PyTuple::new(py, arguments.rest(1))?.unbind()),
+        };
+        let loop_ref = LoopRef::Ours(core.clone().unbind());
+        let handle = Handle::new(py, loop_ref, callback.unbind(), rest, context.map(Bound::unbind))?;
+        let handle = Bound::new(py, handle)?;
+        core.get().push(py, runnable::<RunHandle>(handle.clone().unbind()));
+        Ok(handle.into_any())
+    }
+}
+
+type CallbackAndContext<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
+
+#[inline]
+fn callback_and_context<'py>(arguments: &CallArguments<'_, 'py>) -> PyResult<CallbackAndContext<'py>> {
+    let mut callback = arguments.get(0).map(|callback| callback.to_owned());
+    let mut context = None;
+    if arguments.has_named() {
+        for (name, value) in arguments.named() {
+            match name.cast::<PyString>()?.to_str()? {
+                "context" => context = Some(value.to_owned()).filter(|context| !context.is_none()),
+                "callback" if callback.is_none() => callback = Some(value.to_owned()),
+                other => {
+                    let text = format!("call_soon() got an unexpected keyword argument '{other}'");
+                    return Err(PyTypeError::new_err(text));
+                }
+            }
+        }
+        check_context(context.as_ref())?;
+    }
+    match callback {
+        Some(callback) => Ok((callback, context)),
+        None => Err(PyTypeError::new_err("call_soon() missing 1 required positional argument: 'callback'")),
     }
 }
 

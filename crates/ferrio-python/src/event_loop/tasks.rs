@@ -1,23 +1,20 @@
 //! Futures and tasks, and who makes them.
 
+use std::ffi::CStr;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::EventLoop;
+use crate::ffi::method::{CallArguments, FastMethod};
 use crate::futures::Future;
 use crate::loop_ref::LoopRef;
 use crate::tasks::{NewTask, Task};
 
 #[pymethods]
 impl EventLoop {
-    /// A future of this loop.
-    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Future>> {
-        let py = slf.py();
-        Bound::new(py, Future::new(py, Self::loop_ref(slf))?)
-    }
-
     /// A task of this loop that runs `coro`; the loop keeps it until it is done.
     ///
     /// `name`, `context` and `eager_start` are the task's; a task factory gets these and all others that are given.
@@ -75,6 +72,24 @@ impl EventLoop {
     #[getter]
     fn _task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.task_factory.clone_ref(py)
+    }
+}
+
+/// `EventLoop.create_future`.
+pub(crate) struct CreateFuture;
+
+impl FastMethod for CreateFuture {
+    type Class = EventLoop;
+
+    const NAME: &'static CStr = c"create_future";
+
+    const DOC: &'static CStr = c"create_future($self)\n--\n\nA future of this loop.";
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        arguments.none("create_future")?;
+        let py = slf.py();
+        Bound::new(py, Future::new(py, EventLoop::loop_ref(slf))?).map(Bound::into_any)
     }
 }
 

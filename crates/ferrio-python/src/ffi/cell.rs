@@ -39,6 +39,12 @@ impl<T> GilCell<T> {
         self.0.replace(value)
     }
 
+    /// The value, when the cell is no longer needed.
+    #[inline]
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+
     /// Takes the value out.
     #[inline]
     pub(crate) fn take(&self, _py: Python<'_>) -> T
@@ -169,6 +175,10 @@ impl<T> GilOnce<T> {
 
     pub(crate) fn full(value: T) -> Self {
         Self(OnceCell::from(value))
+    }
+
+    pub(crate) fn into_inner(self) -> Option<T> {
+        self.0.into_inner()
     }
 
     /// Sets the value.

@@ -35,18 +35,18 @@ pub(crate) fn install<T: Finalize>(py: Python<'_>) {
 }
 
 unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {
-    // SAFETY: the interpreter calls finalizers with its lock held, on a live object of the class, and expects an
-    // exception that is being handled to be there afterwards too.
-    unsafe {
-        let py = Python::assume_attached();
+    // Attached anew, since this can be called by plain Python code: only so are references given up at once.
+    Python::attach(|py| {
+        // An exception that is being handled must be there afterwards too.
         let raised = PyErr::take(py);
-        let object = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
+        // SAFETY: the interpreter calls finalizers on a live object of the class.
+        let object = unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<T>() };
         // A panic must not cross the C frame; what it was about has nobody left to be told.
         _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::finalize(&object)));
         if let Some(raised) = raised {
             raised.restore(py);
         }
-    }
+    });
 }
 
 unsafe extern "C" fn deallocate<T: Finalize>(object: *mut ffi::PyObject) {

@@ -11,15 +11,21 @@
 //! | [`context`] | entering and leaving a `contextvars.Context` |
 //! | [`coroutine`] | `send` and `throw` on a coroutine without a method call |
 //! | [`call`] | vectorcalls without argument tuples |
+//! | [`await_slots`] | `await` without trampolines |
+//! | [`method`] | methods without an argument parser |
+//! | [`pool`] | allocation and destruction of the classes that every callback uses |
 //! | [`finalizer`] | `tp_finalize`, which PyO3 does not offer |
 //! | [`stop_iteration`] | a result as `StopIteration`, and back |
 //! | [`thread`] | waiting without the interpreter lock |
 
+pub(crate) mod await_slots;
 pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod context;
 pub(crate) mod coroutine;
 pub(crate) mod finalizer;
+pub(crate) mod method;
+pub(crate) mod pool;
 pub(crate) mod runnable;
 pub(crate) mod stop_iteration;
 pub(crate) mod thread;

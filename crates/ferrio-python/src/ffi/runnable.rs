@@ -3,6 +3,7 @@
 //! A queued object is one reference and one static table: no allocation, and nothing that is called between the queue
 //! and the object's own `run`.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -114,12 +115,15 @@ unsafe fn run<J: Job>(data: NonNull<()>) -> Flow {
     let object = unsafe { Bound::from_owned_ptr(py, data.as_ptr().cast()).cast_into_unchecked::<J::Class>() };
     match catch_unwind(AssertUnwindSafe(|| J::run(&object))) {
         Ok(flow) => flow,
-        Err(payload) => {
-            let text = payload.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("panic in ferrio");
-            leave(PanicException::new_err(text.to_owned()))
-        }
+        Err(payload) => leave(panic_error(&*payload)),
     }
+}
+
+/// A panic, as the exception that Python sees.
+pub(super) fn panic_error(payload: &(dyn Any + Send)) -> PyErr {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("panic in ferrio");
+    PanicException::new_err(text.to_owned())
 }
 
 /// # Safety

@@ -27,7 +27,7 @@ pub(crate) enum State {
 }
 
 /// A result that is not there yet, as `asyncio.Future`.
-#[pyclass(frozen, subclass, dict, weakref, freelist = 256, module = "ferrio")]
+#[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
 pub(crate) struct Future {
     /// Empty between `__new__` and `__init__` only, which a subclass can make last.
     loop_ref: GilOnce<LoopRef>,
@@ -102,6 +102,18 @@ impl Future {
     #[inline]
     pub(crate) fn loop_ref(&self, py: Python<'_>) -> Option<&LoopRef> {
         self.loop_ref.get(py)
+    }
+
+    /// Gives up what the future holds.
+    pub(super) fn dispose_future(self, py: Python<'_>) {
+        if let Some(loop_ref) = self.loop_ref.into_inner() {
+            loop_ref.dispose(py);
+        }
+        let Inner { callbacks, value, rare } = self.inner.into_inner();
+        drop(value.map(|value| value.into_bound(py)));
+        if !callbacks.as_slice().is_empty() || rare.is_some() {
+            Python::attach(|_| drop((callbacks, rare)));
+        }
     }
 
     /// # Errors

@@ -1,19 +1,21 @@
 //! What Python sees of a future.
 
-use std::sync::OnceLock;
+use std::ffi::CStr;
 
 use ferrio::engine::Flow;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType};
-use pyo3::{PyTraverseError, ffi, intern};
+use pyo3::{PyTraverseError, intern};
 
 use super::callbacks::{Callback, Callbacks};
 use super::future::{Future, State, invalid_state};
 use super::iter::FutureIter;
 use crate::asyncio;
-use crate::ffi::finalizer::Finalize;
+use crate::ffi::await_slots::AwaitedByItself;
+use crate::ffi::method::{CallArguments, FastMethod};
+use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::{context, stop_iteration};
 use crate::handles::check_context;
 use crate::loop_ref::{LoopRef, report};
@@ -63,14 +65,6 @@ impl Future {
             State::Cancelled => Err(PyErr::from_value(slf.get().make_cancelled_error(py)?)),
             State::Raised => Self::failure(slf),
         }
-    }
-
-    /// Marks the future done with a result, and schedules its callbacks.
-    ///
-    /// Raises InvalidStateError if it is done.
-    fn set_result(slf: &Bound<'_, Self>, result: Bound<'_, PyAny>) -> PyResult<()> {
-        Self::check_initialized(slf)?;
-        Self::resolve(slf, result)
     }
 
     /// Marks the future done with an exception, an instance or a class, and schedules its callbacks.
@@ -172,16 +166,7 @@ impl Future {
     }
 
     pub(super) fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = slf.py();
-        let future = slf.get();
-        if future.is_pending(py) {
-            if future.blocking.replace(py, true) {
-                return Err(PyRuntimeError::new_err("await wasn't used with future"));
-            }
-            return Ok(Some(slf.clone().into_any()));
-        }
-        let result = Self::result(slf)?;
-        if result.is_none() { Ok(None) } else { Err(stop_iteration::with_value(result)) }
+        Self::advance(slf)
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -378,13 +363,63 @@ impl Future {
     }
 }
 
-impl Finalize for Future {
-    fn finalize(this: &Bound<'_, Self>) {
-        Self::finalize_future(this);
+impl AwaitedByItself for Future {
+    #[inline]
+    fn check(this: &Bound<'_, Self>) -> PyResult<()> {
+        Self::check_initialized(this)
     }
 
-    fn deallocator() -> &'static OnceLock<ffi::destructor> {
-        static DEALLOCATOR: OnceLock<ffi::destructor> = OnceLock::new();
-        &DEALLOCATOR
+    #[inline]
+    fn advance<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = this.py();
+        let future = this.get();
+        if future.is_pending(py) {
+            if future.blocking.replace(py, true) {
+                return Err(PyRuntimeError::new_err("await wasn't used with future"));
+            }
+            return Ok(Some(this.clone().into_any()));
+        }
+        let result = Self::result(this)?;
+        if result.is_none() { Ok(None) } else { Err(stop_iteration::with_value(result)) }
+    }
+}
+
+/// `Future.set_result`.
+pub(crate) struct SetResult;
+
+impl FastMethod for SetResult {
+    type Class = Future;
+
+    const NAME: &'static CStr = c"set_result";
+
+    const DOC: &'static CStr = c"set_result($self, result, /)\n--\n\n\
+        Marks the future done with a result, and schedules its callbacks.\n\n\
+        Raises InvalidStateError if it is done.";
+
+    #[inline]
+    fn call<'py>(this: &Bound<'py, Future>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let result = arguments.only("set_result", "result")?;
+        Future::check_initialized(this)?;
+        Future::resolve(this, result)?;
+        Ok(this.py().None().into_bound(this.py()))
+    }
+}
+
+impl Pooled for Future {
+    fn pool() -> &'static Pool {
+        static POOL: Pool = Pool::new();
+        &POOL
+    }
+
+    fn dispose(self, py: Python<'_>) {
+        self.dispose_future(py);
+    }
+
+    fn has_last_word(object: &Bound<'_, Self>) -> bool {
+        object.get().log_traceback.get(object.py())
+    }
+
+    fn finalize(object: &Bound<'_, Self>) {
+        Self::finalize_future(object);
     }
 }

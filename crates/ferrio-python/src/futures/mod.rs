@@ -19,5 +19,5 @@ mod iter;
 mod methods;
 
 pub(crate) use callbacks::Callback;
-pub(crate) use future::{Future, State};
-pub(crate) use iter::FutureIter;
+pub(crate) use future::Future;
+pub(crate) use methods::SetResult;

@@ -1,17 +1,15 @@
 //! What Python sees of a task.
 
-use std::sync::OnceLock;
-
 use ferrio::engine::Flow;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{PyTraverseError, ffi, intern};
+use pyo3::{PyTraverseError, intern};
 
-use super::task::{Name, NewTask, Task};
+use super::task::{Inner, Name, NewTask, Task};
 use crate::asyncio;
-use crate::ffi::finalizer::Finalize;
+use crate::ffi::pool::{Pool, Pooled, dispose_own_contents};
 use crate::futures::Future;
 use crate::loop_ref::{LoopRef, report};
 
@@ -198,19 +196,40 @@ impl Task {
     }
 }
 
-impl Finalize for Task {
-    fn finalize(this: &Bound<'_, Self>) {
-        let py = this.py();
-        let future = this.as_super();
-        if future.get().is_pending(py) && this.get().log_destroy_pending.replace(py, false) {
-            report_destroyed(this);
+impl Pooled for Task {
+    fn pool() -> &'static Pool {
+        static POOL: Pool = Pool::new();
+        &POOL
+    }
+
+    fn has_last_word(object: &Bound<'_, Self>) -> bool {
+        let future = object.as_super();
+        future.get().is_pending(object.py()) || Future::has_last_word(future)
+    }
+
+    fn finalize(object: &Bound<'_, Self>) {
+        let py = object.py();
+        let future = object.as_super();
+        if future.get().is_pending(py) && object.get().log_destroy_pending.replace(py, false) {
+            report_destroyed(object);
         }
         Future::finalize_future(future);
     }
 
-    fn deallocator() -> &'static OnceLock<ffi::destructor> {
-        static DEALLOCATOR: OnceLock<ffi::destructor> = OnceLock::new();
-        &DEALLOCATOR
+    fn dispose(self, py: Python<'_>) {
+        let Inner { coroutine, context, fut_waiter, name } = self.inner.into_inner();
+        drop((coroutine.map(|coroutine| coroutine.into_bound(py)), context.map(|context| context.into_bound(py))));
+        if fut_waiter.is_some() || matches!(name, Name::Given(_)) {
+            Python::attach(|_| drop((fut_waiter, name)));
+        }
+    }
+
+    unsafe fn drop_contents(object: &Bound<'_, Self>) {
+        // SAFETY: the object is being destroyed; its own part goes first, then its base's, once each.
+        unsafe {
+            dispose_own_contents(object);
+            dispose_own_contents(object.as_super());
+        }
     }
 }
 

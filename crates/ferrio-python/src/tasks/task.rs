@@ -19,7 +19,7 @@ use crate::handles::check_context;
 use crate::loop_ref::LoopRef;
 
 /// A coroutine that the loop drives, as `asyncio.Task`.
-#[pyclass(frozen, extends = Future, subclass, dict, weakref, freelist = 256, module = "ferrio")]
+#[pyclass(frozen, extends = Future, subclass, module = "ferrio")]
 pub(crate) struct Task {
     pub(super) inner: GilCell<Inner>,
     /// The number under which the loop keeps the task alive.

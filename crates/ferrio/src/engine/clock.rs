@@ -15,7 +15,8 @@ pub enum Clock {
     #[default]
     Monotonic,
     /// A clock that moves only when it is told to, for tests and simulations. A wait that would last until a deadline
-    /// moves it there instead.
+    /// moves it there instead, unless something is ready before: readiness and work from other threads come first, but
+    /// the clock does not wait for a thread that is still busy.
     Stepped(Cell<Nanos>),
 }
 
@@ -29,14 +30,18 @@ impl Clock {
         }
     }
 
-    /// How long a thread may really wait for a span of this clock to pass: a stepped clock jumps, and waits for nothing.
-    pub(super) fn wait(&self, span: Nanos) -> Duration {
+    /// How long a thread may really wait for `deadline`: a stepped clock waits for nothing.
+    pub(super) fn until(&self, deadline: Nanos) -> Duration {
         match self {
-            Self::Monotonic => Duration::from_nanos(span.max(0).unsigned_abs()),
-            Self::Stepped(now) => {
-                now.set(now.get().saturating_add(span.max(0)));
-                Duration::ZERO
-            }
+            Self::Monotonic => Duration::from_nanos(deadline.saturating_sub(self.now()).max(0).unsigned_abs()),
+            Self::Stepped(_) => Duration::ZERO,
+        }
+    }
+
+    /// Tells the clock that a wait until `deadline` has found nothing: a stepped clock has arrived there.
+    pub(super) fn arrive(&self, deadline: Nanos) {
+        if let Self::Stepped(now) = self {
+            now.set(now.get().max(deadline));
         }
     }
 }

@@ -1,14 +1,15 @@
 //! One turn of the loop.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::ready::ReadyQueue;
+use super::task::Registry;
 use super::{
-    Clock, Flow, LoopHandle, Nanos, Park, Reactor, Runnable, SendRunnable, Signals, Stats, TimerKey, Timers, Wait,
-    stats,
+    BlockingPool, Clock, Flow, LoopHandle, Nanos, Park, Reactor, Runnable, SendRunnable, Signals, Stats, TimerKey,
+    Timers, Wait, stats,
 };
 use crate::sys::Events;
 
@@ -34,6 +35,9 @@ pub struct EventLoop {
     events: Cell<Option<Events>>,
     turns_without_wait: Cell<u32>,
     hurried: Cell<bool>,
+    closed: Cell<bool>,
+    tasks: Registry,
+    blocking: OnceCell<BlockingPool>,
 }
 
 thread_local! {
@@ -61,6 +65,9 @@ impl EventLoop {
             events: Cell::new(None),
             turns_without_wait: Cell::new(0),
             hurried: Cell::new(false),
+            closed: Cell::new(false),
+            tasks: Registry::default(),
+            blocking: OnceCell::new(),
         }))
     }
 
@@ -76,6 +83,8 @@ impl EventLoop {
     }
 
     /// Queues `runnable` for the next turn.
+    ///
+    /// A closed loop keeps it until the loop is dropped: who may meet one asks [`is_closed`](Self::is_closed) first.
     #[inline]
     pub fn push(&self, runnable: Runnable) {
         self.ready.push(runnable);
@@ -112,6 +121,16 @@ impl EventLoop {
         &self.clock
     }
 
+    /// The threads for what would block the loop; none is started before there is work for it.
+    pub fn blocking(&self) -> &BlockingPool {
+        self.blocking.get_or_init(BlockingPool::default)
+    }
+
+    /// The native tasks that are not done.
+    pub(super) fn tasks(&self) -> &Registry {
+        &self.tasks
+    }
+
     /// What the loop has done so far.
     pub fn stats(&self) -> &Stats {
         &self.stats
@@ -128,6 +147,10 @@ impl EventLoop {
     /// 2. queue what became ready, then what signals ask for, then what other threads handed over, then the timers that
     ///    are due, each behind what was queued before;
     /// 3. run exactly as many as are queued now: what they queue runs in the next turn.
+    ///
+    /// The caller keeps the loop [entered](Self::enter) meanwhile. Without that everything still runs, but native tasks
+    /// find no current loop, and what is woken in the turn goes the way of other threads: later than what was queued
+    /// directly.
     ///
     /// # Errors
     ///
@@ -164,7 +187,8 @@ impl EventLoop {
         }
         self.turns_without_wait.set(0);
 
-        let timeout = if in_haste { Some(Duration::ZERO) } else { self.until_next_timer() };
+        let deadline = if in_haste { None } else { self.timers.borrow_mut().next_deadline() };
+        let timeout = if in_haste { Some(Duration::ZERO) } else { deadline.map(|deadline| self.clock.until(deadline)) };
         let may_block = timeout.is_none_or(|timeout| !timeout.is_zero());
         let sleeps = may_block && self.handle.0.inject.prepare_sleep();
         let timeout = if may_block && !sleeps { Some(Duration::ZERO) } else { timeout };
@@ -182,12 +206,13 @@ impl EventLoop {
         }
         events.clear();
         self.events.set(Some(events));
+        if let (Ok(Flow::Continue), Some(deadline)) = (&result, deadline)
+            && self.ready.is_empty()
+            && !self.handle.0.inject.has_items()
+        {
+            self.clock.arrive(deadline);
+        }
         result
-    }
-
-    fn until_next_timer(&self) -> Option<Duration> {
-        let deadline = self.timers.borrow_mut().next_deadline()?;
-        Some(self.clock.wait(deadline.saturating_sub(self.clock.now())))
     }
 
     fn queue_injected(&self) {
@@ -209,8 +234,19 @@ impl EventLoop {
 
     /// Refuses work from other threads from now on, and takes out all that waits, for the caller to drop.
     ///
-    /// Descriptors that are still watched are forgotten.
+    /// Descriptors that are still watched are forgotten. Native tasks end here, wherever they wait: their futures are
+    /// dropped with what is returned, on this thread. Blocking threads take no more work, and end when they have done
+    /// what they do now; [`BlockingPool::wait`] waits for that.
+    ///
+    /// Dropping the last reference to a loop closes it.
     pub fn close(&self) -> Vec<Runnable> {
+        // While the queues are still open: so every task is in one of them, and no thread that wakes it later finds
+        // its future.
+        self.tasks.wake_all();
+        self.closed.set(true);
+        if let Some(blocking) = self.blocking.get() {
+            blocking.close();
+        }
         let mut left: Vec<Runnable> = self.ready.take().into();
         left.extend(self.handle.0.inject.close().into_iter().map(SendRunnable::into_inner));
         left.extend(self.timers.borrow_mut().take_all());
@@ -219,12 +255,33 @@ impl EventLoop {
         left
     }
 
+    /// Whether [`close`](Self::close) has been called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
     /// Shows everything that waits in the loop to `visit`, which must not call back into it: for garbage collectors.
     pub fn for_each(&self, mut visit: impl FnMut(&Runnable)) {
         self.ready.for_each(&mut visit);
         self.timers.borrow().for_each(&mut visit);
         self.reactor.for_each(&mut visit);
         self.signals.for_each(&mut visit);
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        // Not left to the fields: another thread may hold a handle, and would be the one to drop what is injected.
+        drop(self.close());
+    }
+}
+
+/// The loop that runs on this thread, for what makes no sense without one.
+#[track_caller]
+pub(crate) fn current_or_panic() -> Rc<EventLoop> {
+    match EventLoop::current() {
+        Some(event_loop) => event_loop,
+        None => panic!("no ferrio loop runs on this thread"),
     }
 }
 

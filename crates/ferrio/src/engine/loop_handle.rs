@@ -31,7 +31,8 @@ impl LoopHandle {
     /// Gives the runnable back if the loop is closed.
     pub fn push(&self, runnable: SendRunnable) -> Result<(), Runnable> {
         match EventLoop::current() {
-            Some(event_loop) if event_loop.handle().is(self) => {
+            // A closed one is sent the other way, where it is refused.
+            Some(event_loop) if event_loop.handle().is(self) && !event_loop.is_closed() => {
                 event_loop.push(runnable.into_inner());
                 Ok(())
             }

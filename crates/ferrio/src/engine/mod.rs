@@ -10,6 +10,8 @@
 //! | [`signals`](Signals) | what runs when a signal arrived | the loop's thread; the pipe's far end is the handler's |
 //! | [`inject`](Inject) | what other threads hand over | any thread |
 //! | [`loop_handle`](LoopHandle) | all that another thread may hold of a loop | any thread |
+//! | [`task`](crate::spawn) | how a Rust future becomes runnables of a loop | the loop's thread; its waker is any thread's |
+//! | [`blocking`](BlockingPool) | threads for what would block the loop | any thread |
 //! | [`park`](Park) | how the thread waits | the embedder |
 //! | [`clock`](Clock) | what time it is | the loop's thread |
 //! | [`stats`](Stats) | counters of turns, runs, waits | the loop's thread |
@@ -18,6 +20,7 @@
 //! borrow is held across either, because what runs may do anything: schedule, cancel, close, or drop what it came from.
 //! For the same reason a method that replaces or removes a [`Runnable`] returns it, so that the caller drops it outside.
 
+mod blocking;
 mod clock;
 mod event_loop;
 mod inject;
@@ -28,15 +31,19 @@ mod ready;
 mod runnable;
 mod signals;
 mod stats;
+mod task;
 mod timers;
 
+pub use blocking::{BlockingPool, BlockingTask};
 pub use clock::{Clock, Nanos};
+pub(crate) use event_loop::current_or_panic;
 pub use event_loop::{Entered, EventLoop};
-pub use inject::Inject;
+pub use inject::{Inject, Wake};
 pub use loop_handle::LoopHandle;
 pub use park::{BlockingPark, Park, Wait};
 pub use reactor::{Direction, Reactor, SourceKey};
-pub use runnable::{Flow, Runnable, SendRunnable, Vtable};
+pub use runnable::{Flow, Runnable, SendRunnable, Vtable, Work};
 pub use signals::Signals;
 pub use stats::Stats;
+pub(crate) use task::{Task, lend, spawn as spawn_task};
 pub use timers::{TimerKey, Timers};

@@ -5,9 +5,14 @@
 //! an event that was on its way when the source went, or a key that outlived it, meets nobody.
 //!
 //! The reactor does not own descriptors. Whoever does calls [`Reactor::remove`] before closing; when a user closes one
-//! that is still watched, the kernel forgets it, and the errors that this leads to here are expected and ignored.
+//! that is still watched, the kernel forgets it, and the errors that this leads to here are expected and ignored. The
+//! number may be another's by then, perhaps another source's: the reactor remembers which source the kernel watches
+//! under a number, and asks nothing for one that has lost it. (The kernel forgets a descriptor with its last duplicate.
+//! One that is closed while watched and lives on as a duplicate cannot be named any more, so its events go on, to nobody,
+//! and each ends a wait.)
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
@@ -69,10 +74,23 @@ impl Source {
 #[derive(Debug)]
 pub struct Reactor {
     poller: Poller,
-    sources: RefCell<Slab<Source>>,
+    sources: RefCell<Sources>,
     next_generation: Cell<u32>,
     /// How many sources the kernel watches now. While it is zero there is nothing to ask the kernel for.
     armed: Cell<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Sources {
+    slab: Slab<Source>,
+    /// The source that the kernel watches under a descriptor number: exactly those whose `armed` is something.
+    owners: HashMap<RawFd, SourceKey>,
+}
+
+impl Sources {
+    fn get_mut(&mut self, key: SourceKey) -> Option<&mut Source> {
+        self.slab.get_mut(key.slot as usize).filter(|source| source.generation == key.generation)
+    }
 }
 
 /// The token of the loop's wake-up descriptor. Its generation is never given to a source.
@@ -112,7 +130,7 @@ impl Reactor {
 
     /// How many sources exist.
     pub fn len(&self) -> usize {
-        self.sources.borrow().len()
+        self.sources.borrow().slab.len()
     }
 
     /// Whether no source exists.
@@ -129,7 +147,7 @@ impl Reactor {
         let generation = self.next_generation.get();
         self.next_generation.set(if generation == LAST_GENERATION { 0 } else { generation + 1 });
         let source = Source { fd, generation, armed: Interest::default(), read: None, write: None };
-        let slot = self.sources.borrow_mut().insert(source);
+        let slot = self.sources.borrow_mut().slab.insert(source);
         let Ok(slot) = u32::try_from(slot) else { panic!("more than 2^32 descriptors are watched") };
         SourceKey { slot, generation }
     }
@@ -144,10 +162,15 @@ impl Reactor {
         let mut runnable = Some(runnable);
         let result = self.change(key, |source| {
             std::mem::swap(source.side(direction), &mut runnable);
+            // Who watches again what is watched may mean the number's new owner, of which the kernel knows nothing.
+            if runnable.is_some() { Tell::Always } else { Tell::IfChanged }
         });
         if let Err(error) = result {
             // Taken back, so that the source says what the kernel knows.
-            _ = self.change(key, |source| std::mem::swap(source.side(direction), &mut runnable));
+            _ = self.change(key, |source| {
+                std::mem::swap(source.side(direction), &mut runnable);
+                Tell::IfChanged
+            });
             return Err(error);
         }
         Ok(runnable)
@@ -157,25 +180,29 @@ impl Reactor {
     pub fn unwatch(&self, key: SourceKey, direction: Direction) -> Option<Runnable> {
         let mut runnable = None;
         // The descriptor may be closed, or its number belong to another already: either way nothing is left to undo.
-        _ = self.change(key, |source| runnable = source.side(direction).take());
+        _ = self.change(key, |source| {
+            runnable = source.side(direction).take();
+            Tell::IfChanged
+        });
         runnable
     }
 
     /// Whether the source is watched in `direction`.
     pub fn is_watched(&self, key: SourceKey, direction: Direction) -> bool {
-        match self.sources.borrow_mut().get_mut(key.slot as usize) {
-            Some(source) if source.generation == key.generation => source.side(direction).is_some(),
-            _ => false,
-        }
+        self.sources.borrow_mut().get_mut(key).is_some_and(|source| source.side(direction).is_some())
     }
 
     /// Forgets the source, and returns what was there for reading and for writing.
     pub fn remove(&self, key: SourceKey) -> (Option<Runnable>, Option<Runnable>) {
         let (mut read, mut write) = (None, None);
-        _ = self.change(key, |source| (read, write) = (source.read.take(), source.write.take()));
+        // As in `unwatch`.
+        _ = self.change(key, |source| {
+            (read, write) = (source.read.take(), source.write.take());
+            Tell::IfChanged
+        });
         let mut sources = self.sources.borrow_mut();
-        if sources.get(key.slot as usize).is_some_and(|source| source.generation == key.generation) {
-            sources.remove(key.slot as usize);
+        if sources.get_mut(key).is_some() {
+            sources.slab.remove(key.slot as usize);
         }
         (read, write)
     }
@@ -185,10 +212,10 @@ impl Reactor {
         let sources = self.sources.take();
         self.armed.set(0);
         let mut runnables = Vec::new();
-        for (_, source) in sources {
+        for (_, source) in sources.slab {
             if !source.armed.is_none() {
                 // As in `unwatch`: a closed descriptor is forgotten already.
-                _ = self.poller.delete(borrow(source.fd));
+                _ = borrow(source.fd).and_then(|fd| self.poller.delete(fd));
             }
             runnables.extend(source.read);
             runnables.extend(source.write);
@@ -198,7 +225,7 @@ impl Reactor {
 
     /// Shows the work of every source to `visit`.
     pub fn for_each(&self, mut visit: impl FnMut(&Runnable)) {
-        for (_, source) in self.sources.borrow().iter() {
+        for (_, source) in self.sources.borrow().slab.iter() {
             source.read.iter().chain(&source.write).for_each(&mut visit);
         }
     }
@@ -220,7 +247,7 @@ impl Reactor {
     fn dispatch_one(&self, event: Readiness, push: &mut impl FnMut(Runnable)) {
         let key = SourceKey::from_token(event.token);
         let sources = self.sources.borrow();
-        let Some(source) = sources.get(key.slot as usize) else { return };
+        let Some(source) = sources.slab.get(key.slot as usize) else { return };
         if source.generation != key.generation {
             return;
         }
@@ -233,17 +260,15 @@ impl Reactor {
     }
 
     /// Applies `change` to the source and tells the kernel what that means for it.
-    fn change(&self, key: SourceKey, change: impl FnOnce(&mut Source)) -> io::Result<()> {
+    fn change(&self, key: SourceKey, change: impl FnOnce(&mut Source) -> Tell) -> io::Result<()> {
         let mut sources = self.sources.borrow_mut();
-        let source = sources.get_mut(key.slot as usize).filter(|source| source.generation == key.generation);
-        let Some(source) = source else { return Err(io::ErrorKind::NotFound.into()) };
-        change(source);
-        let (armed, wanted) = (source.armed, source.wanted());
-        if armed == wanted {
+        let Some(source) = sources.get_mut(key) else { return Err(io::ErrorKind::NotFound.into()) };
+        let tell = change(source);
+        let (number, armed, wanted) = (source.fd, source.armed, source.wanted());
+        if armed == wanted && (wanted.is_none() || tell == Tell::IfChanged) {
             return Ok(());
         }
-        let fd = borrow(source.fd);
-        let result = match (armed.is_none(), wanted.is_none()) {
+        let result = borrow(number).and_then(|fd| match (armed.is_none(), wanted.is_none()) {
             (true, _) => self.poller.add(fd, key.token(), wanted),
             // Nothing wanted is not the same as an empty interest: the kernel would go on to report hang-ups.
             (false, true) => self.poller.delete(fd),
@@ -252,19 +277,37 @@ impl Reactor {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.poller.add(fd, key.token(), wanted),
                 result => result,
             },
-        };
+        });
         if result.is_ok() || wanted.is_none() {
             source.armed = wanted;
-            let armed_before = usize::from(!armed.is_none());
-            let armed_now = usize::from(!wanted.is_none());
-            self.armed.set(self.armed.get() + armed_now - armed_before);
+            if wanted.is_none() {
+                sources.owners.remove(&number);
+            } else if let Some(before) = sources.owners.insert(number, key).filter(|before| *before != key)
+                && let Some(before) = sources.get_mut(before)
+            {
+                // The kernel took the number for a new one, so what the source before watched is closed.
+                before.armed = Interest::default();
+            }
+            self.armed.set(sources.owners.len());
         }
         result
     }
 }
 
-fn borrow(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: the descriptor is used for one epoll_ctl, which answers EBADF for one that is not open; -1, the only
-    // value that a BorrowedFd must not have, is refused where descriptors enter (a negative one is never a source).
-    unsafe { BorrowedFd::borrow_raw(fd) }
+/// When the kernel is told of a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tell {
+    /// If it changes what the kernel has been told.
+    IfChanged,
+    /// Even if not, unless nothing is wanted.
+    Always,
+}
+
+fn borrow(fd: RawFd) -> io::Result<BorrowedFd<'static>> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the descriptor is used for one epoll_ctl, which answers EBADF for one that is not open, and it is not -1,
+    // the one value that a BorrowedFd must not have.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }

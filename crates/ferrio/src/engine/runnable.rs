@@ -1,7 +1,11 @@
 //! The unit of work: a pointer and a static table of functions.
 
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// Whether the turn goes on after a [`Runnable`] has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,36 @@ pub struct Vtable {
     pub tag: u32,
 }
 
+/// Work without unsafe code: anything behind an [`Rc`] or an [`Arc`] becomes a [`Runnable`] by having this.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use ferrio::engine::{BlockingPark, Clock, EventLoop, Flow, Runnable, Work};
+///
+/// struct Counter(Cell<u32>);
+///
+/// impl Work for Counter {
+///     fn run(&self) -> Flow {
+///         self.0.set(self.0.get() + 1);
+///         Flow::Continue
+///     }
+/// }
+///
+/// let event_loop = EventLoop::new(Clock::Monotonic)?;
+/// let counter = Rc::new(Counter(Cell::new(0)));
+/// event_loop.push(Runnable::from_rc(Rc::clone(&counter)));
+/// assert_eq!(event_loop.run_once(&mut BlockingPark)?, Flow::Continue);
+/// assert_eq!(counter.0.get(), 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub trait Work {
+    /// Does the work, once for each time it was queued.
+    ///
+    /// A panic is reported by the panic hook and ends there; the turn goes on.
+    fn run(&self) -> Flow;
+}
+
 /// Something to run once, on the loop's thread.
 ///
 /// A native task, a callback of another language and a task's step are all this, in one queue.
@@ -51,6 +85,14 @@ impl Runnable {
     #[inline]
     pub unsafe fn new(data: NonNull<()>, vtable: &'static Vtable) -> Self {
         Self { data, vtable }
+    }
+
+    /// Makes a runnable of work that stays on this thread.
+    pub fn from_rc<W: Work + 'static>(work: Rc<W>) -> Self {
+        let data = Rc::into_raw(work).cast_mut();
+        // SAFETY: `into_raw` gives a pointer that is not null, with one reference, and the table is the one for it; an
+        // `Rc` is not `Send`, so neither is what is made of it here. `run` does not unwind.
+        unsafe { Self::new(NonNull::new_unchecked(data).cast(), &Counted::<Rc<W>>::TABLE) }
     }
 
     /// Runs the work.
@@ -101,9 +143,70 @@ impl SendRunnable {
         Self(runnable)
     }
 
+    /// Makes a runnable of work that any thread may hold.
+    pub fn from_arc<W: Work + Send + Sync + 'static>(work: Arc<W>) -> Self {
+        let data = Arc::into_raw(work).cast_mut();
+        // SAFETY: as in `Runnable::from_rc`; `W` may be used and dropped on any thread.
+        unsafe { Self::new(Runnable::new(NonNull::new_unchecked(data).cast(), &Counted::<Arc<W>>::TABLE)) }
+    }
+
     /// The runnable, for the thread that runs it.
     #[inline]
     pub fn into_inner(self) -> Runnable {
         self.0
     }
+}
+
+/// The tables of [`Runnable::from_rc`] and [`SendRunnable::from_arc`].
+struct Counted<P>(PhantomData<P>);
+
+impl<W: Work + 'static> Counted<Rc<W>> {
+    const TABLE: Vtable = Vtable { run: Self::run, clone: Self::clone, drop: Self::drop, tag: 0 };
+
+    unsafe fn run(data: NonNull<()>) -> Flow {
+        // SAFETY: made by `from_rc`; the caller gives up its reference.
+        let work = unsafe { Rc::from_raw(data.cast::<W>().as_ptr()) };
+        contain(move || work.run())
+    }
+
+    unsafe fn clone(data: NonNull<()>) -> NonNull<()> {
+        // SAFETY: made by `from_rc`; the caller keeps its reference.
+        unsafe { Rc::increment_strong_count(data.cast::<W>().as_ptr()) };
+        data
+    }
+
+    unsafe fn drop(data: NonNull<()>) {
+        // SAFETY: made by `from_rc`; the caller gives up its reference.
+        drop(unsafe { Rc::from_raw(data.cast::<W>().as_ptr()) });
+    }
+}
+
+impl<W: Work + Send + Sync + 'static> Counted<Arc<W>> {
+    const TABLE: Vtable = Vtable { run: Self::run, clone: Self::clone, drop: Self::drop, tag: 0 };
+
+    unsafe fn run(data: NonNull<()>) -> Flow {
+        // SAFETY: made by `from_arc`; the caller gives up its reference.
+        let work = unsafe { Arc::from_raw(data.cast::<W>().as_ptr()) };
+        contain(move || work.run())
+    }
+
+    unsafe fn clone(data: NonNull<()>) -> NonNull<()> {
+        // SAFETY: made by `from_arc`; the caller keeps its reference.
+        unsafe { Arc::increment_strong_count(data.cast::<W>().as_ptr()) };
+        data
+    }
+
+    unsafe fn drop(data: NonNull<()>) {
+        // SAFETY: made by `from_arc`; the caller gives up its reference.
+        drop(unsafe { Arc::from_raw(data.cast::<W>().as_ptr()) });
+    }
+}
+
+/// Condition 3 of [`Runnable::new`]: a panic ends in the closure, which owns the work and so drops it inside.
+fn contain(work: impl FnOnce() -> Flow) -> Flow {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        // The hook has told of it. The payload's own destructor could panic again, so it is not given the chance.
+        std::mem::forget(payload);
+        Flow::Continue
+    })
 }

@@ -83,8 +83,8 @@ impl Events {
 #[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,
-    /// Cleared for good when the kernel does not know `epoll_pwait2` (before 5.11): deadlines are then rounded up to
-    /// the millisecond.
+    /// Cleared for good when the kernel does not know `epoll_pwait2` (before 5.11), or a sandbox does not (seccomp
+    /// filters answer EPERM to a call that is younger than they are): deadlines are then rounded up to the millisecond.
     precise: AtomicBool,
 }
 
@@ -156,7 +156,7 @@ impl Poller {
     fn wait_until(&self, events: &mut Events, timeout: Duration) -> io::Result<usize> {
         if self.precise.load(Ordering::Relaxed) {
             match self.wait_precise(events, timeout) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                     self.precise.store(false, Ordering::Relaxed);
                 }
                 result => return result,

@@ -1,0 +1,73 @@
+//! `await` without trampolines.
+//!
+//! The interpreter awaits an object by two slots, `am_await` and `tp_iternext`, once and twice for every await. These
+//! fill them for a class that is its own iterator. The methods of the same names, which PyO3 makes, stay for callers
+//! who look them up.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::{Borrowed, PyClass};
+
+/// A class whose objects are awaited by iterating them.
+pub(crate) trait AwaitedByItself: PyClass {
+    /// # Errors
+    ///
+    /// If the object cannot be awaited.
+    fn check(this: &Bound<'_, Self>) -> PyResult<()>;
+
+    /// The object to yield, or none when the await ends with `None`.
+    ///
+    /// # Errors
+    ///
+    /// `StopIteration` when the await ends with a value, or what it raises.
+    fn advance<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>>;
+}
+
+/// Fills the slots of `class`, which is `T` or extends it. To be called before the class is used.
+pub(crate) fn install<T: AwaitedByItself, C: PyClass>(py: Python<'_>) {
+    let class = py.get_type::<C>().as_type_ptr();
+    // SAFETY: PyO3 makes a heap type, whose slots may be set until it is used; the table is part of it, and there
+    // because `T` has an `__await__`.
+    unsafe {
+        (*class).tp_iternext = Some(next::<T>);
+        if let Some(table) = (*class).tp_as_async.as_mut() {
+            table.am_await = Some(itself::<T>);
+        }
+        ffi::PyType_Modified(class);
+    }
+}
+
+unsafe extern "C" fn itself<T: AwaitedByItself>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: a slot of the class is called with an object of the class, and with the interpreter lock held.
+    let (py, this) = unsafe {
+        let py = Python::assume_attached();
+        (py, Borrowed::from_ptr(py, this).cast_unchecked::<T>())
+    };
+    match T::check(&this) {
+        Ok(()) => this.to_owned().into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+unsafe extern "C" fn next<T: AwaitedByItself>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as above.
+    let (py, this) = unsafe {
+        let py = Python::assume_attached();
+        (py, Borrowed::from_ptr(py, this).cast_unchecked::<T>())
+    };
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::advance(&this))) {
+        Ok(Ok(Some(yielded))) => yielded.into_ptr(),
+        Ok(Ok(None)) => std::ptr::null_mut(),
+        Ok(Err(error)) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+        Err(payload) => {
+            super::runnable::panic_error(&*payload).restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Methods that are called too often for a general argument parser.
+//!
+//! PyO3 parses arguments by a description, makes a tuple of the surplus ones and counts attachments; `call_soon` with
+//! one argument costs half again as much by that. A [`FastMethod`] is given the interpreter's own array of arguments.
+
+use std::ffi::CStr;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use pyo3::{Borrowed, PyClass};
+
+/// The arguments of one call, borrowed from the caller.
+pub(crate) struct CallArguments<'a, 'py> {
+    positional: &'a [*mut ffi::PyObject],
+    named: &'a [*mut ffi::PyObject],
+    names: Option<Borrowed<'a, 'py, PyTuple>>,
+    py: Python<'py>,
+}
+
+impl<'a, 'py> CallArguments<'a, 'py> {
+    /// How many positional arguments there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.positional.len()
+    }
+
+    /// The positional argument at `index`.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+        // SAFETY: the caller of a vectorcall holds its arguments for the length of the call.
+        self.positional.get(index).map(|argument| unsafe { Borrowed::from_ptr(self.py, *argument) })
+    }
+
+    /// The positional arguments from `index` on.
+    #[inline]
+    pub(crate) fn rest(&self, index: usize) -> impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>> {
+        let py = self.py;
+        let rest = self.positional.get(index..).unwrap_or_default();
+        // SAFETY: as in `get`.
+        rest.iter().map(move |argument| unsafe { Borrowed::from_ptr(py, *argument) })
+    }
+
+    /// The one argument of a method that takes one, by position or as `name`.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` if it is missing or there are others.
+    #[inline]
+    pub(crate) fn only(&self, method: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        if let ([argument], false) = (self.positional, self.has_named()) {
+            // SAFETY: as in `get`.
+            return Ok(unsafe { Borrowed::from_ptr(self.py, *argument) }.to_owned());
+        }
+        let mut found = self.get(0).map(|argument| argument.to_owned());
+        for (key, value) in self.named() {
+            if found.is_some() || key.cast::<PyString>()?.to_str()? != name {
+                return Err(PyTypeError::new_err(format!("{method}() got an unexpected keyword argument '{key}'")));
+            }
+            found = Some(value.to_owned());
+        }
+        match found {
+            Some(argument) if self.len() <= 1 => Ok(argument),
+            _ => {
+                let given = self.len() + self.named.len();
+                Err(PyTypeError::new_err(format!("{method}() takes exactly one argument ({given} given)")))
+            }
+        }
+    }
+
+    /// # Errors
+    ///
+    /// `TypeError` if there are arguments.
+    #[inline]
+    pub(crate) fn none(&self, method: &str) -> PyResult<()> {
+        match self.positional.len() + self.named.len() {
+            0 => Ok(()),
+            given => Err(PyTypeError::new_err(format!("{method}() takes no arguments ({given} given)"))),
+        }
+    }
+
+    /// The arguments given by name.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (Bound<'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
+        let py = self.py;
+        let names = self.names.as_ref().map(|names| names.iter()).into_iter().flatten();
+        // SAFETY: as in `get`.
+        names.zip(self.named).map(move |(name, argument)| (name, unsafe { Borrowed::from_ptr(py, *argument) }))
+    }
+
+    /// Whether arguments are given by name.
+    #[inline]
+    pub(crate) fn has_named(&self) -> bool {
+        !self.named.is_empty()
+    }
+}
+
+/// A method with the calling convention of the interpreter's own.
+pub(crate) trait FastMethod {
+    type Class: PyClass;
+
+    /// The method's name.
+    const NAME: &'static CStr;
+
+    /// The signature, as `inspect` reads it, and the documentation.
+    const DOC: &'static CStr;
+
+    /// Does the work.
+    fn call<'py>(this: &Bound<'py, Self::Class>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>>;
+}
+
+struct Definition<M>(std::marker::PhantomData<M>);
+
+/// A table that the interpreter only reads.
+struct Table(ffi::PyMethodDef);
+
+// SAFETY: names, documentation and function are constants.
+unsafe impl Sync for Table {}
+
+impl<M: FastMethod> Definition<M> {
+    const TABLE: &'static Table = &Table(ffi::PyMethodDef {
+        ml_name: M::NAME.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call::<M> },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: M::DOC.as_ptr(),
+    });
+}
+
+/// Adds the method to its class. To be called once, before the class is used.
+pub(crate) fn install<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<M::Class>();
+    let definition = std::ptr::from_ref(&Definition::<M>::TABLE.0).cast_mut();
+    // SAFETY: the class is alive, the definition static and not written to; returns a new reference or null.
+    let method = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
+    class.setattr(method.getattr("__name__")?.cast::<pyo3::types::PyString>()?, method)
+}
+
+unsafe extern "C" fn call<M: FastMethod>(
+    this: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this with its lock held. The descriptor has checked the class of `this`; `count`
+    // positional arguments and one for each of `names` lie behind `arguments`, all held by the caller.
+    let (py, this, arguments) = unsafe {
+        let py = Python::assume_attached();
+        let count = count.unsigned_abs();
+        let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
+        let named = names.map_or(0, |names| names.len());
+        let slice = |start: usize, len| match len {
+            0 => &[][..],
+            len => std::slice::from_raw_parts(arguments.add(start), len),
+        };
+        let arguments = CallArguments { positional: slice(0, count), named: slice(count, named), names, py };
+        (py, Borrowed::from_ptr(py, this).cast_unchecked::<M::Class>(), arguments)
+    };
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| M::call(&this, &arguments)));
+    match result {
+        Ok(Ok(value)) => value.into_ptr(),
+        Ok(Err(error)) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+        Err(payload) => {
+            super::runnable::panic_error(&*payload).restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
