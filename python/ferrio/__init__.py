@@ -1,19 +1,49 @@
-"""asyncio rebuilt in Rust: the event loop and everything above it."""
+"""asyncio rebuilt in Rust: the event loop and everything above it.
 
-import asyncio as _asyncio
+ferrio.run(main()) in the place of asyncio.run(main()), or asyncio.run(main(), loop_factory=ferrio.new_event_loop), runs
+an asyncio program on ferrio's loop, with ferrio's tasks and futures.
+"""
+
+from asyncio import AbstractEventLoop as _AbstractEventLoop
 
 from ferrio import _all_tasks
-from ferrio._ferrio import Future, Handle, Task, TimerHandle
 from ferrio._ferrio import EventLoop as _EventLoop
+from ferrio._ferrio import Future, Handle, Runner, Task, TimerHandle, __version__, run
+
+__all__ = (
+    "EventLoop",
+    "EventLoopPolicy",
+    "Future",
+    "Handle",
+    "Runner",
+    "Task",
+    "TimerHandle",
+    "__version__",
+    "new_event_loop",
+    "run",
+)
 
 
-class EventLoop(_EventLoop, _asyncio.AbstractEventLoop):
-    """asyncio's event loop, on ferrio's engine."""
+class EventLoop(_EventLoop, _AbstractEventLoop):
+    """asyncio's event loop, on ferrio's engine.
+
+    It is an asyncio.AbstractEventLoop by inheritance, because libraries ask isinstance; everything it does is inherited
+    from the Rust class, which comes first.
+    """
 
 
 def new_event_loop() -> EventLoop:
-    """A new loop."""
+    """Return a new event loop."""
     return EventLoop()
 
 
 _all_tasks.watch()
+
+
+def __getattr__(name: str) -> object:
+    # Policies leave asyncio with Python 3.16, and few programs use one: theirs is made when it is asked for.
+    if name == "EventLoopPolicy":
+        from ferrio._policy import EventLoopPolicy
+
+        return EventLoopPolicy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

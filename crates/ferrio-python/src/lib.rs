@@ -11,6 +11,7 @@ mod graph;
 mod handles;
 mod loop_ref;
 mod os_error;
+mod runners;
 mod tasks;
 
 use pyo3::prelude::*;
@@ -36,6 +37,8 @@ mod _ferrio {
     #[pymodule_export]
     use crate::loop_ref::unfinished_tasks;
     #[pymodule_export]
+    use crate::runners::{Runner, run};
+    #[pymodule_export]
     use crate::tasks::Task;
 
     /// Completes the classes by what PyO3 does not offer.
@@ -44,6 +47,7 @@ mod _ferrio {
         let py = module.py();
         asyncio::remember_classes(py)?;
         await_method::iterate_by_hand::<Future>(py)?;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         pool::install::<Handle>(py);
         pool::install::<TimerHandle>(py);
         pool::install::<Future>(py);

@@ -44,9 +44,7 @@ pub(crate) struct LoopCore {
 impl LoopCore {
     pub(crate) fn new(engine: Rc<engine::EventLoop>, debug: bool) -> Self {
         Self {
-            // SAFETY: the engine is made of cells and descriptors, which any thread may use as long as it is alone; it
-            // is dropped as part of a Python object, with the lock held, and queued objects defer their drop otherwise.
-            engine: unsafe { GilBound::new(engine) },
+            engine: GilBound::engine(engine),
             closed: GilCopy::new(false),
             debug: GilCopy::new(debug),
             thread: GilCopy::new(0),

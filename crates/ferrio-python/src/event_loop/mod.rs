@@ -37,7 +37,7 @@ use ferrio::engine::{self, Clock};
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, ffi, intern};
 
 use crate::ffi::cell::{GilCell, GilCopy};
@@ -63,8 +63,14 @@ pub(crate) struct EventLoop {
 
 #[pymethods]
 impl EventLoop {
+    /// The arguments are a subclass's own.
     #[new]
-    fn __new__(py: Python<'_>) -> PyResult<PyClassInitializer<Self>> {
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn __new__(
+        py: Python<'_>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
         let engine = engine::EventLoop::new(Clock::Monotonic)?;
         let core = LoopCore::new(engine, errors::debug_by_default(py)?);
         Ok(PyClassInitializer::from(core).add_subclass(Self {

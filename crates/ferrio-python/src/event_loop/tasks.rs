@@ -50,7 +50,6 @@ impl EventLoop {
     }
 
     /// Has tasks made by `factory(loop, coro, **kwargs)`; None brings the native ones back.
-    #[pyo3(signature = (factory, /))]
     fn set_task_factory(&self, py: Python<'_>, factory: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         if factory.as_ref().is_some_and(|factory| !factory.is_callable()) {
             return Err(PyTypeError::new_err("task factory must be a callable or None"));

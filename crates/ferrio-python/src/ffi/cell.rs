@@ -7,7 +7,9 @@
 //! is a panic in a test and never undefined behaviour.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
 
+use ferrio::engine::EventLoop;
 use pyo3::gc::PyVisit;
 use pyo3::{PyTraverseError, Python};
 
@@ -127,6 +129,15 @@ unsafe impl<T> Send for GilBound<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for GilBound<T> {}
 
+impl GilBound<Rc<EventLoop>> {
+    /// Binds an engine, as part of a Python object, to the interpreter lock.
+    pub(crate) const fn engine(engine: Rc<EventLoop>) -> Self {
+        // SAFETY: the engine is made of cells and descriptors, which any thread may use as long as it is alone; it is
+        // dropped with the object, the lock held, and queued objects defer their drop otherwise.
+        unsafe { Self::new(engine) }
+    }
+}
+
 impl<T> GilBound<T> {
     /// Binds `value` to the interpreter lock.
     ///
@@ -134,7 +145,7 @@ impl<T> GilBound<T> {
     ///
     /// The value must not care which thread it is used on, as long as it is one at a time; and its drop must be harmless
     /// without the lock.
-    pub(crate) const unsafe fn new(value: T) -> Self {
+    const unsafe fn new(value: T) -> Self {
         Self(value)
     }
 

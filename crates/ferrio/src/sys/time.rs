@@ -2,7 +2,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, the clock behind Python's `time.monotonic()`.
+/// Nanoseconds of `CLOCK_MONOTONIC`.
 #[inline]
 pub fn monotonic() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);

@@ -1,0 +1,81 @@
+# What a machine needs for this: cargo, a CPython from 3.11 to 3.15, make, a C compiler. All that is made stays below this
+# directory: environments in .venv/, builds in target/. PYTHON names the interpreter: make PYTHON=python3.14 test
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+ifndef PYTHON
+PYTHON := $(shell tools/find-python.sh)
+endif
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ifeq ($(VERSION),)
+$(error PYTHON=$(PYTHON) is no interpreter that works)
+endif
+
+VENV := $(CURDIR)/.venv/$(VERSION)
+PY := $(VENV)/bin/python
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# What PyO3 builds for. Every cargo command has the same, so that none undoes another's work.
+export PYO3_PYTHON := $(PY)
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
+
+demo: $(PY) ## the notebook's cells on ferrio, then a comparison with asyncio
+	cargo build --release -p ferrio-python
+	@$(call install,release)
+	$(PY) examples/notebook.py
+	$(PY) examples/side_by_side.py
+
+test: lint test-rust test-python conformance ## everything that must pass
+
+lint: $(VENV)/.tools
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+format: $(VENV)/.tools ## rustfmt and ruff
+	cargo fmt --all
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+test-rust: $(PY)
+	cargo test --workspace
+	RUSTFLAGS="--cfg loom" cargo test -p ferrio --test loom --release --target-dir $(TARGET)/loom
+
+develop: $(VENV)/.tools ## .venv/VERSION with a debug build, for working on ferrio
+	cargo build -p ferrio-python
+	@$(call install,debug)
+
+# The layer test and stubtest are among these. ARGS goes to pytest.
+test-python: develop
+	$(PY) -m pytest $(ARGS)
+
+conformance: develop ## asyncio's own tests, on ferrio
+	$(PY) tests/conformance/run.py
+
+# The wheel is what users get, so it is what is measured. ROWS, LOOPS, ROUNDS: see benches/README.md.
+bench: $(VENV)/.tools ## ferrio beside its peers
+	rm -rf $(TARGET)/wheels
+	$(VENV)/bin/maturin build --release --locked --interpreter $(PY) --out $(TARGET)/wheels
+	python=$$(benches/setup.sh $(PY)) && \
+	tools/pip.sh $$python install -q --force-reinstall --no-deps $(TARGET)/wheels/*.whl && \
+	$$python benches/run.py
+
+clean: ## removes everything that was made
+	rm -rf .venv $(TARGET) python/ferrio/*.so
+
+# The package is imported from python/, with the extension beside it. A process that has the old file open keeps it.
+install = rm -f $(EXTENSION) && cp $(TARGET)/$(1)/lib_ferrio.so $(EXTENSION)
+EXTENSION = python/ferrio/_ferrio$(shell $(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+
+$(PY):
+	$(PYTHON) -m venv --without-pip $(VENV)
+	echo '$(CURDIR)/python' >"$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ferrio.pth"
+
+$(VENV)/.tools: pyproject.toml | $(PY)
+	tools/pip.sh $(PY) install -q --group dev
+	touch $@
+
+.PHONY: help demo test lint format test-rust develop test-python conformance bench clean
