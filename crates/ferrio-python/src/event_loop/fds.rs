@@ -36,7 +36,7 @@ use crate::coroutine::await_;
 use crate::ffi::cell::GilCell;
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
-use crate::handles::{Arguments, Handle, RunHandle, check_context};
+use crate::handles::{Arguments, Handle, RunHandle};
 use crate::os_error::os_error;
 
 /// The watched descriptors of a loop.
@@ -314,7 +314,6 @@ impl EventLoop {
     ) -> PyResult<Bound<'py, Handle>> {
         let py = slf.py();
         slf.as_super().get().check_open(py)?;
-        check_context(context.as_ref())?;
         let (callback, context) = (callback.unbind(), context.map(Bound::unbind));
         Bound::new(py, Handle::new(py, Self::loop_ref(slf), callback, Arguments::new(args), context)?)
     }
