@@ -35,10 +35,16 @@ imported! {
     task_get_stack = "asyncio.base_tasks"."_task_get_stack";
     task_print_stack = "asyncio.base_tasks"."_task_print_stack";
     logger = "asyncio.log"."logger";
+    gathering_future_class = "asyncio.tasks"."_GatheringFuture";
+    current_task = "asyncio.tasks"."current_task";
+    all_tasks = "asyncio.tasks"."all_tasks";
+    coroutine_class = "collections.abc"."Coroutine";
+    awaitable_class = "collections.abc"."Awaitable";
+    concurrent_future_class = "concurrent.futures"."Future";
+    concurrent_cancelled_error = "concurrent.futures"."CancelledError";
+    concurrent_invalid_state_error = "concurrent.futures"."InvalidStateError";
+    partial = "functools"."partial";
     generic_alias = "types"."GenericAlias";
-    ensure_future = "asyncio.tasks"."ensure_future";
-    isfuture = "asyncio.futures"."isfuture";
-    wrap_future = "asyncio.futures"."wrap_future";
     register_task = "asyncio.tasks"."_register_task";
     unregister_task = "asyncio.tasks"."_unregister_task";
     ipaddr_info = "asyncio.base_events"."_ipaddr_info";
@@ -49,9 +55,11 @@ imported! {
     leave_task = "asyncio.tasks"."_leave_task";
 }
 
-/// Imports the classes that ours stand for, while they have their own names: programs put others in their place.
-pub(crate) fn remember_classes(py: Python<'_>) -> PyResult<()> {
-    [handle_class, timer_handle_class, future_class, task_class].into_iter().try_for_each(|class| class(py).map(drop))
+/// Imports what ours stands for while it has its own name: programs put others in its place.
+pub(crate) fn remember_originals(py: Python<'_>) -> PyResult<()> {
+    let classes = [handle_class, timer_handle_class, future_class, task_class, gathering_future_class];
+    let functions = [iscoroutine, current_task, all_tasks];
+    classes.into_iter().chain(functions).try_for_each(|original| original(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.

@@ -13,6 +13,7 @@ mod loop_ref;
 mod os_error;
 mod runners;
 mod tasks;
+mod threads;
 
 use pyo3::prelude::*;
 
@@ -23,16 +24,14 @@ mod _ferrio {
     use crate::asyncio;
     use crate::coroutine::Coroutine;
     use crate::event_loop::{CallSoon, CreateFuture};
-    use crate::ffi::{async_function, await_method, await_slots, finalizer, method, pool, send_slots};
+    use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
-    use crate::tasks::SleepFunction;
+    use crate::{graph, tasks, threads};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
     #[pymodule_export]
     use crate::futures::Future;
-    #[pymodule_export]
-    use crate::graph::{future_add_to_awaited_by, future_discard_from_awaited_by};
     #[pymodule_export]
     use crate::handles::{Handle, TimerHandle};
     #[pymodule_export]
@@ -46,7 +45,7 @@ mod _ferrio {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        asyncio::remember_classes(py)?;
+        asyncio::remember_originals(py)?;
         await_method::iterate_by_hand::<Future>(py)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         pool::install::<Handle>(py);
@@ -55,7 +54,9 @@ mod _ferrio {
         pool::install::<Task>(py);
         await_slots::install::<Future, Future>(py);
         await_slots::install::<Future, Task>(py);
-        module.add("sleep", async_function::make::<SleepFunction>(py)?)?;
+        tasks::add(module)?;
+        threads::add(module)?;
+        graph::add(module)?;
         method::install::<CallSoon>(py)?;
         method::install::<CreateFuture>(py)?;
         method::install::<SetResult>(py)?;

@@ -17,6 +17,7 @@
 //! | [`async_function`] | `async def` functions whose body is Rust |
 //! | [`method`] | methods without an argument parser |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
+//! | [`recursion`] | recursion that the interpreter counts |
 //! | [`bytes`] | a `bytes` object that the operating system writes into |
 //! | [`buffer`] | the bytes of any object that has some |
 //! | [`descriptor`] | descriptors that are known by their number |
@@ -37,6 +38,7 @@ pub(crate) mod descriptor;
 pub(crate) mod finalizer;
 pub(crate) mod method;
 pub(crate) mod pool;
+pub(crate) mod recursion;
 pub(crate) mod runnable;
 pub(crate) mod send_slots;
 pub(crate) mod stop_iteration;

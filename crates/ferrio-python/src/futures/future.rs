@@ -37,6 +37,8 @@ pub(crate) struct Future {
     pub(super) log_traceback: GilCopy<bool>,
     /// The future has been yielded to a task, which has not yet acknowledged it: see `_asyncio_future_blocking`.
     pub(crate) blocking: GilCopy<bool>,
+    /// Whether no Python class stands between the object and Rust, see [`native`](Self::native).
+    native: bool,
     pub(super) inner: GilCell<Inner>,
 }
 
@@ -78,13 +80,25 @@ impl Future {
     }
 
     pub(crate) fn uninitialized() -> Self {
+        Self::of_class(true)
+    }
+
+    /// A future before `__init__`: of a class of ours, or of one that Python code made of it.
+    pub(crate) fn of_class(native: bool) -> Self {
         Self {
+            native,
             loop_ref: GilOnce::empty(),
             state: GilCopy::new(State::Pending),
             log_traceback: GilCopy::new(false),
             blocking: GilCopy::new(false),
             inner: GilCell::default(),
         }
+    }
+
+    /// `object` as a future, if it is one of ours whose methods nobody has overridden.
+    #[inline]
+    pub(crate) fn native<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Self>> {
+        object.cast::<Self>().ok().filter(|future| future.get().native)
     }
 
     /// Gives the future its loop; false if it has one.

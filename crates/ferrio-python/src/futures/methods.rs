@@ -22,9 +22,10 @@ use crate::loop_ref::{LoopRef, report};
 #[pymethods]
 impl Future {
     #[new]
+    #[classmethod]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self::uninitialized()
+    fn __new__(cls: &Bound<'_, PyType>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::of_class(cls.is(cls.py().get_type::<Self>()))
     }
 
     /// A future of `loop`, or of the current loop.

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::any_future::cancel;
 use super::step::{self, FirstStep};
 use super::wakeup::TaskStep;
 use crate::asyncio;
@@ -191,7 +191,7 @@ impl Task {
         }
         task.cancels.set(py, task.cancels.get(py).saturating_add(1));
         if let Some(waiter) = task.fut_waiter(py)
-            && cancel_awaited(&waiter, message)?
+            && cancel(&waiter, message)?
         {
             // What was cancelled wakes the task.
             return Ok(true);
@@ -200,20 +200,6 @@ impl Task {
         future.get().set_cancel_message(py, message.cloned());
         Ok(true)
     }
-}
-
-/// Cancels what a task waits for, by the shortest way that its class allows.
-pub(super) fn cancel_awaited(waiter: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    let py = waiter.py();
-    if let Ok(future) = waiter.cast_exact::<Future>() {
-        return Future::cancel(future, message.cloned());
-    }
-    if let Ok(task) = waiter.cast_exact::<Task>() {
-        return Task::request_cancel(task, message);
-    }
-    let keywords = pyo3::types::PyDict::new(py);
-    keywords.set_item(intern!(py, "msg"), message)?;
-    waiter.call_method(intern!(py, "cancel"), (), Some(&keywords))?.is_truthy()
 }
 
 impl Name {
