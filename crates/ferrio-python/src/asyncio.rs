@@ -38,6 +38,7 @@ imported! {
     gathering_future_class = "asyncio.tasks"."_GatheringFuture";
     current_task = "asyncio.tasks"."current_task";
     all_tasks = "asyncio.tasks"."all_tasks";
+    native_coroutine_class = "types"."CoroutineType";
     coroutine_class = "collections.abc"."Coroutine";
     awaitable_class = "collections.abc"."Awaitable";
     concurrent_future_class = "concurrent.futures"."Future";

@@ -12,7 +12,7 @@ use pyo3::{PyTraverseError, intern};
 
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::pool::{Pool, Pooled, dispose_own_contents};
+use crate::ffi::pool::{Pool, Pooled, dispose_own_contents, drop_attached};
 use crate::ffi::runnable::{Job, leave};
 use crate::ffi::{call, context};
 use crate::loop_ref::{LoopCore, LoopRef, report};
@@ -379,7 +379,7 @@ impl Pooled for Handle {
             work.dispose(py);
         }
         if let Some(origin) = self.origin.into_inner() {
-            Python::attach(|_| drop(origin));
+            drop_attached(origin);
         }
     }
 }

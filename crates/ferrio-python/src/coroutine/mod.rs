@@ -26,7 +26,7 @@ use smallbox::{SmallBox, smallbox};
 
 use crate::ffi::cell::GilCell;
 use crate::ffi::coroutine::{self, Step};
-use crate::ffi::pool::{Pool, Pooled};
+use crate::ffi::pool::{Pool, Pooled, drop_attached};
 use crate::ffi::send_slots::{Driven, not_begun};
 use crate::ffi::stop_iteration;
 use crate::futures::{Future, thrown};
@@ -286,6 +286,12 @@ impl Coroutine {
         }
     }
 
+    /// The interpreter's own class of coroutines, so that `isinstance` and `inspect.iscoroutine` say yes.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        crate::asyncio::native_coroutine_class(slf.py()).cloned()
+    }
+
     #[getter]
     fn __name__(&self) -> &'static str {
         self.name.rsplit('.').next().unwrap_or(self.name)
@@ -375,7 +381,7 @@ impl Pooled for Coroutine {
     fn dispose(self, py: Python<'_>) {
         let state = self.state.into_inner();
         if !matches!(state, State::Finished) {
-            Python::attach(|_| drop(state));
+            drop_attached(state);
         }
         _ = py;
     }

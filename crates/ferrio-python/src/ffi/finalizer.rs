@@ -42,7 +42,8 @@ pub(crate) fn install<T: Finalize>(py: Python<'_>) {
 
 unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {
     // Attached anew, since this can be called by plain Python code: only so are references given up at once.
-    Python::attach(|py| {
+    // While the interpreter ends nobody can attach, and nobody is left to hear a last word.
+    _ = Python::try_attach(|py| {
         // An exception that is being handled must be there afterwards too.
         let raised = PyErr::take(py);
         // SAFETY: the interpreter calls finalizers on a live object of the class.

@@ -126,7 +126,8 @@ unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: f
 
 unsafe extern "C" fn finalize<T: Pooled>(object: *mut ffi::PyObject) {
     // Attached anew, since this can be called by plain Python code: only so are references given up at once.
-    Python::attach(|py| {
+    // While the interpreter ends nobody can attach, and nobody is left to hear a last word.
+    _ = Python::try_attach(|py| {
         // An exception that is being handled must be there afterwards too.
         let raised = PyErr::take(py);
         // SAFETY: the interpreter calls finalizers on a live object of the class.
@@ -137,6 +138,14 @@ unsafe extern "C" fn finalize<T: Pooled>(object: *mut ffi::PyObject) {
             raised.restore(py);
         }
     });
+}
+
+/// Drops `value`, whose references are given up at once where the thread counts as attached, which it does not when it
+/// is plain Python code that lets go of an object. While the interpreter ends they are not given up at all.
+#[cold]
+pub(crate) fn drop_attached<T>(value: T) {
+    let mut value = Some(value);
+    _ = Python::try_attach(|_| drop(value.take()));
 }
 
 unsafe extern "C" fn deallocate<T: Pooled>(object: *mut ffi::PyObject) {
