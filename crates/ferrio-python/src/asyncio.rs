@@ -23,6 +23,8 @@ imported! {
     timer_handle_class = "asyncio.events"."TimerHandle";
     future_class = "asyncio.futures"."Future";
     task_class = "asyncio.tasks"."Task";
+    timeout_class = "asyncio.timeouts"."Timeout";
+    task_group_class = "asyncio.taskgroups"."TaskGroup";
     get_event_loop = "asyncio.events"."get_event_loop";
     get_running_loop = "asyncio.events"."get_running_loop";
     set_running_loop = "asyncio.events"."_set_running_loop";
@@ -58,7 +60,15 @@ imported! {
 
 /// Imports what ours stands for while it has its own name: programs put others in its place.
 pub(crate) fn remember_originals(py: Python<'_>) -> PyResult<()> {
-    let classes = [handle_class, timer_handle_class, future_class, task_class, gathering_future_class];
+    let classes = [
+        handle_class,
+        timer_handle_class,
+        future_class,
+        task_class,
+        gathering_future_class,
+        timeout_class,
+        task_group_class,
+    ];
     let functions = [iscoroutine, current_task, all_tasks];
     classes.into_iter().chain(functions).try_for_each(|original| original(py).map(drop))
 }

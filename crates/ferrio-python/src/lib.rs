@@ -12,8 +12,11 @@ mod handles;
 mod loop_ref;
 mod os_error;
 mod runners;
+mod taskgroups;
 mod tasks;
 mod threads;
+mod timeouts;
+mod wait_for;
 
 use pyo3::prelude::*;
 
@@ -26,7 +29,7 @@ mod _ferrio {
     use crate::event_loop::{CallSoon, CreateFuture};
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
-    use crate::{graph, tasks, threads};
+    use crate::{graph, taskgroups, tasks, threads, timeouts, wait_for};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -55,6 +58,9 @@ mod _ferrio {
         await_slots::install::<Future, Future>(py);
         await_slots::install::<Future, Task>(py);
         tasks::add(module)?;
+        timeouts::add(module)?;
+        wait_for::add(module)?;
+        taskgroups::add(module)?;
         threads::add(module)?;
         graph::add(module)?;
         method::install::<CallSoon>(py)?;

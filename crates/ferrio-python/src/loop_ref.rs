@@ -344,6 +344,11 @@ enum TimerOf {
 }
 
 impl Timer {
+    /// What a foreign loop's `handle` stands for.
+    pub(crate) fn foreign(handle: Bound<'_, PyAny>) -> Self {
+        Self(TimerOf::Foreign(handle.unbind()))
+    }
+
     /// Takes the timer back, unless it has fired. Runs Python code for a foreign loop.
     pub(crate) fn cancel(self, py: Python<'_>) -> PyResult<()> {
         match self.0 {
