@@ -51,3 +51,13 @@ pub use time::{Sleep, sleep};
 pub use timeout::{Elapsed, timeout};
 pub use unblock::unblock;
 pub use yield_now::{YieldNow, yield_now};
+
+/// Has the documents' programs compiled and run.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/rust.md")]
+    struct Rust;
+}
