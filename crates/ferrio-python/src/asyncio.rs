@@ -24,6 +24,7 @@ imported! {
     future_class = "asyncio.futures"."Future";
     task_class = "asyncio.tasks"."Task";
     get_event_loop = "asyncio.events"."get_event_loop";
+    get_running_loop = "asyncio.events"."get_running_loop";
     set_running_loop = "asyncio.events"."_set_running_loop";
     get_running_loop_or_none = "asyncio.events"."_get_running_loop";
     iscoroutine = "asyncio.coroutines"."iscoroutine";
