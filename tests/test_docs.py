@@ -72,7 +72,7 @@ def test_programs_run_and_print_what_the_document_says(block, output, tmp_path):
         assert done.stdout == output
 
 
-@pytest.mark.parametrize("document", [pytest.param(document, id=document.name) for document in DOCUMENTS])
+@pytest.mark.parametrize("document", [pytest.param(document, id=str(document.relative_to(ROOT))) for document in DOCUMENTS])
 def test_links_and_commands_lead_somewhere(document):
     text = document.read_text()
     prose = FENCE.sub("", text)

@@ -29,6 +29,7 @@ use crate::ffi::coroutine::{self, Step};
 use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::send_slots::{Driven, not_begun};
 use crate::ffi::stop_iteration;
+use crate::ffi::thread::attach_again;
 use crate::futures::{Future, thrown};
 use crate::tasks::Task;
 
@@ -377,8 +378,7 @@ impl Pooled for Coroutine {
     fn dispose(self, py: Python<'_>) {
         let state = self.state.into_inner();
         if !matches!(state, State::Finished) {
-            Python::attach(|_| drop(state));
+            attach_again(py, |_| drop(state));
         }
-        _ = py;
     }
 }
