@@ -22,7 +22,7 @@ use pyo3::{PyTraverseError, ffi, intern};
 
 use crate::ffi::cell::GilCell;
 use crate::ffi::coroutine::{self, Step};
-use crate::ffi::finalizer::Finalize;
+use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::ffi::stop_iteration;
 use crate::futures::{Future, thrown};
 use crate::tasks::Task;
@@ -330,7 +330,9 @@ impl Finalize for Coroutine {
             error.write_unraisable(py, Some(this));
         }
     }
+}
 
+impl FinalizeFirst for Coroutine {
     fn is_due(this: &Bound<'_, Self>) -> bool {
         this.get().is_in(this.py(), |state| !matches!(state, State::Finished))
     }

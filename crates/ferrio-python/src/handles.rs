@@ -12,8 +12,9 @@ use pyo3::{PyTraverseError, intern};
 
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::pool::{Pool, Pooled, dispose_own_contents};
+use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::runnable::{Job, leave};
+use crate::ffi::thread::attached;
 use crate::ffi::{call, context};
 use crate::loop_ref::{LoopCore, LoopRef, report};
 
@@ -368,6 +369,8 @@ impl Handle {
 }
 
 impl Pooled for Handle {
+    type Base = ();
+
     fn pool() -> &'static Pool {
         static POOL: Pool = Pool::new();
         &POOL
@@ -379,7 +382,7 @@ impl Pooled for Handle {
             work.dispose(py);
         }
         if let Some(origin) = self.origin.into_inner() {
-            Python::attach(|_| drop(origin));
+            attached(py, |_| drop(origin));
         }
     }
 }
@@ -555,17 +558,11 @@ impl TimerHandle {
 }
 
 impl Pooled for TimerHandle {
+    type Base = Handle;
+
     fn pool() -> &'static Pool {
         static POOL: Pool = Pool::new();
         &POOL
-    }
-
-    unsafe fn drop_contents(object: &Bound<'_, Self>) {
-        // SAFETY: the object is being destroyed; its own part goes first, then its base's, once each.
-        unsafe {
-            dispose_own_contents(object);
-            dispose_own_contents(object.as_super());
-        }
     }
 
     fn dispose(self, _py: Python<'_>) {

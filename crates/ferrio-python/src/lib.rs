@@ -57,8 +57,10 @@ mod _ferrio {
         method::install::<CallSoon>(py)?;
         method::install::<CreateFuture>(py)?;
         method::install::<SetResult>(py)?;
-        finalizer::install::<Coroutine>(py);
-        finalizer::install::<EventLoop>(py);
+        finalizer::install::<Future>(py)?;
+        finalizer::install::<Task>(py)?;
+        finalizer::install_with_deallocator::<Coroutine>(py)?;
+        finalizer::install_with_deallocator::<EventLoop>(py)?;
         Ok(())
     }
 }
