@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 from support.loops import turn
+from support.scripts import run_script
 
 
 @pytest.fixture(autouse=True)
@@ -595,3 +596,88 @@ def test_the_collector_finds_cycles_through_each_kind(loop_factory, caplog):
     gc.collect()
     gc.collect()
     assert [ref() for ref in gone] == [None] * len(gone)
+
+
+class TestSubclasses:
+    """What Python derives from a class of ours has the same last word."""
+
+    def test_loop(self, loop_factory):
+        class Loop(type(make := loop_factory())):
+            pass
+
+        make.close()
+        loop = Loop()
+        with pytest.warns(ResourceWarning, match="unclosed event loop <Loop running=False closed=False debug=False>"):
+            del loop
+            gc.collect()
+
+    def test_future(self, loop, exceptions):
+        class Future(type(loop.create_future())):
+            pass
+
+        Future(loop=loop).set_exception(KeyError("lost"))
+        assert exceptions.take() == [("Future exception was never retrieved", ("KeyError", "'lost'"))]
+
+    def test_task(self, loop, exceptions):
+        class Forgotten:
+            def __await__(self):
+                yield from asyncio.futures._PyFuture(loop=loop)
+
+        async def body():
+            await Forgotten()
+
+        coroutine = body()
+        native = loop.create_task(asyncio.sleep(0))
+        loop.run_until_complete(native)
+
+        class Task(type(native)):
+            pass
+
+        task = Task(coroutine, loop=loop)
+        turn(loop)
+        # As the interpreter would call it.
+        task.__del__()
+        assert exceptions.take() == [("Task was destroyed but it is pending!", None)]
+        task.cancel()
+        turn(loop, 2)
+
+    def test_one_with_a_finalizer_of_its_own(self, loop, exceptions, events):
+        class Future(type(loop.create_future())):
+            def __del__(self):
+                events.append(self.done())
+                super().__del__()
+
+        Future(loop=loop).set_exception(KeyError("lost"))
+        assert events == [True]
+        assert len(exceptions.take()) == 1
+
+
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+def test_what_the_interpreter_leaves_to_the_end(name):
+    """Tasks, futures and loops that a module refers to until the interpreter takes the module apart."""
+    out, err, status = run_script(
+        name,
+        """
+        import logging
+        logging.basicConfig(format="%(message)s")
+        async def body():
+            try:
+                await future
+            finally:
+                print("closed", flush=True)
+        loop = new_event_loop()
+        future = loop.create_future()
+        other = loop.create_future()
+        other.set_exception(ValueError())
+        tasks = [loop.create_task(body(), name=f"task {n}") for n in range(3)]
+        timer = loop.call_later(1e6, print, tasks)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.call_soon(print, tasks)
+        cycle = [loop, tasks, timer]
+        cycle.append(cycle)
+        """,
+        options=["-W", "ignore"],
+    )
+    assert (out, status) == (["closed"] * 3, 0)
+    assert "panicked" not in err
