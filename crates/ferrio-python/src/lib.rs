@@ -61,7 +61,10 @@ mod _ferrio {
         method::install::<SetResult>(py)?;
         pool::install::<Coroutine>(py);
         send_slots::install::<Coroutine>(py);
-        finalizer::install::<EventLoop>(py);
+        finalizer::install::<Future>(py)?;
+        finalizer::install::<Task>(py)?;
+        finalizer::install::<Coroutine>(py)?;
+        finalizer::install_with_deallocator::<EventLoop>(py)?;
         Ok(())
     }
 }

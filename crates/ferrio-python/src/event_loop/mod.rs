@@ -41,7 +41,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, ffi, intern};
 
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::finalizer::Finalize;
+use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::handles::Handle;
 use crate::loop_ref::LoopCore;
 
@@ -140,7 +140,9 @@ impl Finalize for EventLoop {
             error.write_unraisable(py, Some(this));
         }
     }
+}
 
+impl FinalizeFirst for EventLoop {
     fn is_due(this: &Bound<'_, Self>) -> bool {
         !this.as_super().get().closed.get(this.py())
     }
