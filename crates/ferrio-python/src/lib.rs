@@ -45,20 +45,20 @@ mod _ferrio {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        asyncio::remember_classes(py)?;
+        asyncio::remember(py)?;
         await_method::iterate_by_hand::<Future>(py)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        pool::install::<Handle>(py);
-        pool::install::<TimerHandle>(py);
-        pool::install::<Future>(py);
-        pool::install::<Task>(py);
+        pool::install::<Handle>(py)?;
+        pool::install::<TimerHandle>(py)?;
+        pool::install::<Future>(py)?;
+        pool::install::<Task>(py)?;
         await_slots::install::<Future, Future>(py);
         await_slots::install::<Future, Task>(py);
         method::install::<CallSoon>(py)?;
         method::install::<CreateFuture>(py)?;
         method::install::<SetResult>(py)?;
-        finalizer::install::<Coroutine>(py);
-        finalizer::install::<EventLoop>(py);
+        finalizer::install::<Coroutine>(py)?;
+        finalizer::install::<EventLoop>(py)?;
         Ok(())
     }
 }

@@ -17,6 +17,8 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::{Borrowed, PyClass};
 
+use super::finalizer::set_finalizer;
+
 /// How many objects a pool keeps. A loop that has more in flight pays for the allocator, as everybody does.
 const CAPACITY: usize = 2048;
 
@@ -24,6 +26,9 @@ const CAPACITY: usize = 2048;
 pub(crate) trait Pooled: PyClass<Frozen = True> + Sync {
     /// The class's pool.
     fn pool() -> &'static Pool;
+
+    /// Whether objects may have a last word.
+    const FINALIZES: bool = false;
 
     /// Whether the object's last word, [`finalize`](Self::finalize), is due.
     fn has_last_word(_object: &Bound<'_, Self>) -> bool {
@@ -95,17 +100,14 @@ impl Pool {
 }
 
 /// Makes the class use its pool and its finalizer. To be called once, before an object or a subclass exists.
-pub(crate) fn install<T: Pooled>(py: Python<'_>) {
+pub(crate) fn install<T: Pooled>(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<T>().as_type_ptr();
     // SAFETY: PyO3 makes a heap type whose slots may be set until it is used.
     unsafe {
         (*class).tp_alloc = Some(allocate::<T>);
-        (*class).tp_finalize = Some(finalize::<T>);
-        // Without the flag, subclasses do not inherit the slot.
-        (*class).tp_flags |= ffi::Py_TPFLAGS_HAVE_FINALIZE;
         (*class).tp_dealloc = Some(deallocate::<T>);
-        ffi::PyType_Modified(class);
     }
+    if T::FINALIZES { set_finalizer::<T>(py, finalize::<T>) } else { Ok(()) }
 }
 
 unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: ffi::Py_ssize_t) -> *mut ffi::PyObject {

@@ -415,6 +415,8 @@ impl FastMethod for SetResult {
 }
 
 impl Pooled for Future {
+    const FINALIZES: bool = true;
+
     fn pool() -> &'static Pool {
         static POOL: Pool = Pool::new();
         &POOL

@@ -198,6 +198,8 @@ impl Task {
 }
 
 impl Pooled for Task {
+    const FINALIZES: bool = true;
+
     fn pool() -> &'static Pool {
         static POOL: Pool = Pool::new();
         &POOL
