@@ -44,13 +44,21 @@ imported! {
     check_ssl_socket = "asyncio.base_events"."_check_ssl_socket";
     socket_class = "socket"."socket";
     base_socket_class = "_socket"."socket";
+    transport_class = "asyncio.transports"."Transport";
+    buffered_protocol_class = "asyncio.protocols"."BufferedProtocol";
+    server_class = "asyncio.base_events"."Server";
+    transport_socket_class = "asyncio.trsock"."TransportSocket";
+    sleep = "asyncio.tasks"."sleep";
+    wait = "asyncio.tasks"."wait";
+    gather = "asyncio.tasks"."gather";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
 }
 
 /// Imports the classes that ours stand for, while they have their own names: programs put others in their place.
 pub(crate) fn remember_classes(py: Python<'_>) -> PyResult<()> {
-    [handle_class, timer_handle_class, future_class, task_class].into_iter().try_for_each(|class| class(py).map(drop))
+    let classes = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class];
+    classes.into_iter().try_for_each(|class| class(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.

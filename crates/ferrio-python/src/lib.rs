@@ -13,6 +13,7 @@ mod loop_ref;
 mod os_error;
 mod runners;
 mod tasks;
+mod transports;
 
 use pyo3::prelude::*;
 
@@ -25,6 +26,7 @@ mod _ferrio {
     use crate::event_loop::{CallSoon, CreateFuture};
     use crate::ffi::{await_method, await_slots, finalizer, method, pool};
     use crate::futures::SetResult;
+    use crate::transports::Write;
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -40,6 +42,8 @@ mod _ferrio {
     use crate::runners::{Runner, run};
     #[pymodule_export]
     use crate::tasks::Task;
+    #[pymodule_export]
+    use crate::transports::{Server, SocketTransport};
 
     /// Completes the classes by what PyO3 does not offer.
     #[pymodule_init]
@@ -57,8 +61,10 @@ mod _ferrio {
         method::install::<CallSoon>(py)?;
         method::install::<CreateFuture>(py)?;
         method::install::<SetResult>(py)?;
+        method::install::<Write>(py)?;
         finalizer::install::<Coroutine>(py);
         finalizer::install::<EventLoop>(py);
+        finalizer::install::<SocketTransport>(py);
         Ok(())
     }
 }
