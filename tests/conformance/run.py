@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: Seconds after which a module counts as hung. The slowest takes a tenth of it.
-LIMIT = 600
+LIMIT = 120
 
 
 @dataclass

@@ -47,11 +47,14 @@ imported! {
     base_socket_class = "_socket"."socket";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
+    warn = "warnings"."warn";
 }
 
-/// Imports the classes that ours stand for, while they have their own names: programs put others in their place.
-pub(crate) fn remember_classes(py: Python<'_>) -> PyResult<()> {
-    [handle_class, timer_handle_class, future_class, task_class].into_iter().try_for_each(|class| class(py).map(drop))
+/// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
+/// place, and what is called when the interpreter goes and imports nothing any more.
+pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
+    let names = [handle_class, timer_handle_class, future_class, task_class, warn];
+    names.into_iter().try_for_each(|name| name(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.

@@ -46,7 +46,7 @@ mod _ferrio {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        asyncio::remember_classes(py)?;
+        asyncio::remember(py)?;
         await_method::iterate_by_hand::<Future>(py)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         pool::install::<Handle>(py);
@@ -61,7 +61,10 @@ mod _ferrio {
         method::install::<SetResult>(py)?;
         pool::install::<Coroutine>(py);
         send_slots::install::<Coroutine>(py);
-        finalizer::install::<EventLoop>(py);
+        finalizer::install::<Future>(py)?;
+        finalizer::install::<Task>(py)?;
+        finalizer::install::<Coroutine>(py)?;
+        finalizer::install_with_deallocator::<EventLoop>(py)?;
         Ok(())
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct LoopCore {
     descriptors: Descriptors,
     /// Seconds, see `slow_callback_duration`.
     pub(crate) slow_callback_duration: GilCopy<f64>,
+    /// The handle that runs now, in debug mode: a report can say where it was made.
+    pub(crate) running_handle: GilCell<Option<Py<PyAny>>>,
 }
 
 impl LoopCore {
@@ -54,6 +56,7 @@ impl LoopCore {
             current: CurrentTask::default(),
             descriptors: Descriptors::default(),
             slow_callback_duration: GilCopy::new(0.1),
+            running_handle: GilCell::default(),
         }
     }
 
@@ -160,6 +163,7 @@ impl LoopCore {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.tasks.traverse(visit, |tasks, visit| tasks.iter().try_for_each(|(_, task)| visit.call(task)))?;
         self.descriptors.traverse(visit)?;
+        self.running_handle.traverse(visit, |handle, visit| visit.call(handle))?;
         let mut result = Ok(());
         self.engine.get_in_traverse(&visit).for_each(|queued| {
             if result.is_ok() {

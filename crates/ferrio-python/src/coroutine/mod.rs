@@ -26,10 +26,11 @@ use smallbox::{SmallBox, smallbox};
 
 use crate::ffi::cell::GilCell;
 use crate::ffi::coroutine::{self, Step};
+use crate::ffi::finalizer::Finalize;
 use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::send_slots::{Driven, not_begun};
 use crate::ffi::stop_iteration;
-use crate::ffi::thread::attach_again;
+use crate::ffi::thread::attached;
 use crate::futures::{Future, thrown};
 use crate::tasks::Task;
 
@@ -351,16 +352,7 @@ impl Coroutine {
     }
 }
 
-impl Pooled for Coroutine {
-    fn pool() -> &'static Pool {
-        static POOL: Pool = Pool::new();
-        &POOL
-    }
-
-    fn has_last_word(this: &Bound<'_, Self>) -> bool {
-        this.get().is_in(this.py(), |state| !matches!(state, State::Finished))
-    }
-
+impl Finalize for Coroutine {
     fn finalize(this: &Bound<'_, Self>) {
         let py = this.py();
         let result = if Self::is_created(this) {
@@ -374,11 +366,24 @@ impl Pooled for Coroutine {
             error.write_unraisable(py, Some(this));
         }
     }
+}
+
+impl Pooled for Coroutine {
+    type Base = ();
+
+    fn pool() -> &'static Pool {
+        static POOL: Pool = Pool::new();
+        &POOL
+    }
+
+    fn is_last_word_due(this: &Bound<'_, Self>) -> bool {
+        this.get().is_in(this.py(), |state| !matches!(state, State::Finished))
+    }
 
     fn dispose(self, py: Python<'_>) {
         let state = self.state.into_inner();
         if !matches!(state, State::Finished) {
-            attach_again(py, |_| drop(state));
+            attached(py, |_| drop(state));
         }
     }
 }

@@ -40,8 +40,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, ffi, intern};
 
+use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::finalizer::Finalize;
+use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::handles::Handle;
 use crate::loop_ref::LoopCore;
 
@@ -133,14 +134,16 @@ impl Finalize for EventLoop {
             let keywords = pyo3::types::PyDict::new(py);
             keywords.set_item(intern!(py, "source"), this)?;
             let category = py.get_type::<PyResourceWarning>();
-            py.import("warnings")?.call_method("warn", (text, category), Some(&keywords))?;
+            asyncio::warn(py)?.call((text, category), Some(&keywords))?;
             PyResult::Ok(())
         })();
         if let Err(error) = warned.and_then(|()| Self::close(this)) {
             error.write_unraisable(py, Some(this));
         }
     }
+}
 
+impl FinalizeFirst for EventLoop {
     fn is_due(this: &Bound<'_, Self>) -> bool {
         !this.as_super().get().closed.get(this.py())
     }

@@ -10,7 +10,7 @@ use pyo3::{Borrowed, PyClass};
 
 use super::coroutine::Step;
 use super::stop_iteration;
-use super::thread::attach_again;
+use super::thread::attached;
 
 /// A class whose objects are coroutines.
 pub(crate) trait Driven: PyClass {
@@ -64,7 +64,7 @@ unsafe fn advance<T: Driven>(py: Python<'_>, this: *mut ffi::PyObject) -> Step<'
 unsafe extern "C" fn next<T: Driven>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: slots are called with the interpreter's lock held.
     let py = unsafe { Python::assume_attached() };
-    attach_again(py, |py| {
+    attached(py, |py| {
         // SAFETY: a slot of the class is called with an object of the class.
         match unsafe { advance::<T>(py, this) } {
             Step::Yielded(yielded) => return yielded.into_ptr(),
@@ -84,7 +84,7 @@ unsafe extern "C" fn send<T: Driven>(
 ) -> ffi::PySendResult {
     // SAFETY: slots are called with the interpreter's lock held.
     let py = unsafe { Python::assume_attached() };
-    attach_again(py, |py| {
+    attached(py, |py| {
         // SAFETY: as above; the value is a live object.
         let step = unsafe {
             let begins = T::is_created(&Borrowed::from_ptr(py, this).cast_unchecked::<T>());

@@ -1,4 +1,4 @@
-//! The thread: waiting without the interpreter lock, and which one it is.
+//! The thread: waiting without the interpreter lock, having it, and which thread this is.
 
 use std::io;
 
@@ -26,14 +26,13 @@ impl Park for ReleasingPark<'_> {
     }
 }
 
-/// Runs `f` with a token of its own, for what is called by the interpreter rather than by PyO3, and drops `Py`s: a `Py`
-/// gives its reference up at once only where PyO3 itself counts the thread as attached, and later otherwise.
+/// Runs `f` with the interpreter lock, which the thread has, so that PyO3 knows of it: the references that `f` drops go at
+/// once. Without this, what is called by the interpreter directly has them put off.
 ///
-/// `Python::attach` would not do. While the interpreter finalizes it refuses, by a panic, and what is called then, with
-/// the last objects going, must not panic.
+/// `Python::attach` is not for this: it panics while the interpreter ends, which is when the last objects go.
 #[inline]
-pub(crate) fn attach_again<R>(_py: Python<'_>, f: impl FnOnce(Python<'_>) -> R) -> R {
-    // SAFETY: the token says that this thread is attached; to attach it once more only counts.
+pub(crate) fn attached<R>(_py: Python<'_>, f: impl FnOnce(Python<'_>) -> R) -> R {
+    // SAFETY: the token says that the lock is held, so there is nothing to wait for and an interpreter to be attached to.
     unsafe { Python::attach_unchecked(f) }
 }
 

@@ -107,8 +107,6 @@ impl Task {
             let class = this.get_type().name()?;
             return Err(PyRuntimeError::new_err(format!("{class} object is already initialized")));
         }
-        // Raised again when all is well: what fails to begin is not "destroyed while pending".
-        task.log_destroy_pending.set(py, false);
         let coroutine = Some(new.coroutine.unbind());
         let inner = Inner { coroutine, context: Some(context), fut_waiter: None, name };
         drop(task.inner.replace(py, inner));
@@ -117,7 +115,6 @@ impl Task {
         } else {
             Self::queue_first_step(this, &loop_ref)?;
         }
-        task.log_destroy_pending.set(py, true);
         Ok(())
     }
 
