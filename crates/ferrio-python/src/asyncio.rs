@@ -45,6 +45,13 @@ imported! {
     check_ssl_socket = "asyncio.base_events"."_check_ssl_socket";
     socket_class = "socket"."socket";
     base_socket_class = "_socket"."socket";
+    transport_class = "asyncio.transports"."Transport";
+    buffered_protocol_class = "asyncio.protocols"."BufferedProtocol";
+    server_class = "asyncio.base_events"."Server";
+    transport_socket_class = "asyncio.trsock"."TransportSocket";
+    sleep = "asyncio.tasks"."sleep";
+    wait = "asyncio.tasks"."wait";
+    gather = "asyncio.tasks"."gather";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     warn = "warnings"."warn";
@@ -53,7 +60,7 @@ imported! {
 /// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
 /// place, and what is called when the interpreter goes and imports nothing any more.
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
-    let names = [handle_class, timer_handle_class, future_class, task_class, warn];
+    let names = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class, warn];
     names.into_iter().try_for_each(|name| name(py).map(drop))
 }
 

@@ -13,6 +13,7 @@ mod loop_ref;
 mod os_error;
 mod runners;
 mod tasks;
+mod transports;
 
 use pyo3::prelude::*;
 
@@ -26,6 +27,7 @@ mod _ferrio {
     use crate::ffi::{async_function, await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
     use crate::tasks::SleepFunction;
+    use crate::transports::Write;
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -41,6 +43,8 @@ mod _ferrio {
     use crate::runners::{Runner, run};
     #[pymodule_export]
     use crate::tasks::Task;
+    #[pymodule_export]
+    use crate::transports::{Server, SocketTransport};
 
     /// Completes the classes by what PyO3 does not offer.
     #[pymodule_init]
@@ -65,6 +69,8 @@ mod _ferrio {
         finalizer::install::<Task>(py)?;
         finalizer::install::<Coroutine>(py)?;
         finalizer::install_with_deallocator::<EventLoop>(py)?;
+        finalizer::install_with_deallocator::<SocketTransport>(py)?;
+        method::install::<Write>(py)?;
         Ok(())
     }
 }

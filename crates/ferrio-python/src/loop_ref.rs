@@ -382,6 +382,15 @@ pub(crate) fn nanos(seconds: f64) -> Nanos {
 ///
 /// What must leave the loop leaves it; other errors of the handler's own machinery have been logged by it.
 pub(crate) fn report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> Flow {
+    try_report(loop_object, entries).map_or_else(leave, |()| Flow::Continue)
+}
+
+/// As [`report`], for who is called by Python.
+///
+/// # Errors
+///
+/// What must leave the loop.
+pub(crate) fn try_report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> PyResult<()> {
     let py = loop_object.py();
     let result = (|| {
         let context = PyDict::new(py);
@@ -391,11 +400,11 @@ pub(crate) fn report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_,
         loop_object.call_method1(intern!(py, "call_exception_handler"), (context,))
     })();
     match result {
-        Ok(_) => Flow::Continue,
-        Err(error) if asyncio::leaves_the_loop(py, &error) => leave(error),
+        Ok(_) => Ok(()),
+        Err(error) if asyncio::leaves_the_loop(py, &error) => Err(error),
         Err(error) => {
             error.write_unraisable(py, Some(loop_object));
-            Flow::Continue
+            Ok(())
         }
     }
 }

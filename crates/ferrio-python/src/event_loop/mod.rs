@@ -15,14 +15,18 @@
 //! | [`fds`] | who is told when a descriptor is ready |
 //! | [`sock`] | the `sock_*` coroutines |
 //! | [`dns`] | names and addresses |
+//! | [`connect`] | connections that this side makes |
+//! | [`serve`] | servers |
 
 mod asyncgens;
+mod connect;
 mod dns;
 mod errors;
 mod executor;
 mod fds;
 mod run;
 mod schedule;
+mod serve;
 mod signals;
 mod sock;
 mod tasks;

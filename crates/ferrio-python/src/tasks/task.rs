@@ -163,11 +163,6 @@ impl Task {
         self.inner.with(py, |inner| inner.context.as_ref().map(|context| context.clone_ref(py).into_bound(py)))
     }
 
-    #[inline]
-    pub(super) fn coroutine<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.inner.with(py, |inner| inner.coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py).into_bound(py)))
-    }
-
     pub(super) fn fut_waiter<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.inner.with(py, |inner| inner.fut_waiter.as_ref().map(|waiter| waiter.clone_ref(py).into_bound(py)))
     }
