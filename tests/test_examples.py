@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import ferrio
-
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 sys.path.insert(0, str(EXAMPLES))
@@ -77,10 +75,6 @@ def run(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=15, **options)
 
 
-@pytest.mark.skipif(
-    sys.version_info >= (3, 13) and ferrio.EventLoop.create_server is asyncio.AbstractEventLoop.create_server,
-    reason="ferrio has no servers yet, and the notebook connects to some",
-)
 def test_the_notebook():
     done = run("-c", IN_A_HURRY, EXAMPLES / "notebook.py")
     assert (done.returncode, done.stderr) == (0, "")
