@@ -19,7 +19,7 @@ from support.scripts import run_script
     ],
 )
 def test_the_collector_does_not_see_what_is_not_there_yet(name, threshold, make):
-    """Python 3.11 makes the `__dict__` of an object first, and may collect for it: that read contents not yet written."""
+    """Python 3.11 makes an object's `__dict__` first, and may collect for it: that read contents not yet written."""
     printed, _, status = run_script(
         name,
         f"""
