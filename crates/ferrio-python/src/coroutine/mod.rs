@@ -229,6 +229,10 @@ impl Driven for Coroutine {
         this.get().drive(this.py(), None)
     }
 
+    fn throw<'py>(this: &Bound<'py, Self>, failure: Bound<'py, PyAny>) -> Step<'py> {
+        this.get().drive(this.py(), Some(failure))
+    }
+
     fn is_created(this: &Bound<'_, Self>) -> bool {
         this.get().is_in(this.py(), |state| matches!(state, State::Created(_)))
     }
