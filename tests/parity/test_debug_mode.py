@@ -257,8 +257,9 @@ class TestOrigins:
 
     def test_handles_and_futures(self, loop):
         loop.set_debug(True)
+        soon, later, threadsafe = loop.call_soon, loop.call_later, loop.call_soon_threadsafe
         line = sys._getframe().f_lineno + 1
-        things = [loop.call_soon(int), loop.call_later(1e6, int), loop.call_soon_threadsafe(int), asyncio.Future(loop=loop)]
+        things = [soon(int), later(1e6, int), threadsafe(int), asyncio.Future(loop=loop)]
         for thing in things:
             frame = thing._source_traceback[-1]
             assert (frame.filename, frame.lineno) == (__file__, line)
@@ -437,6 +438,7 @@ def test_errors_in_the_logging_of_slow_callbacks(loop, exceptions, warnings_logg
 
 def test_the_name_of_what_is_described(parity):
     """How callbacks of all kinds are named."""
+
     class Method:
         def method(self):
             pass

@@ -78,7 +78,7 @@ macro_rules! exceptions {
 
             /// An exception of the class.
             #[allow(dead_code, reason = "one of the three functions that each class has")]
-            pub(crate) fn new_err(py: Python<'_>, arguments: impl pyo3::PyErrArguments + Send + Sync + 'static) -> PyErr {
+            pub(crate) fn new_err(py: Python<'_>, arguments: impl pyo3::PyErrArguments + 'static) -> PyErr {
                 match class(py) {
                     Ok(class) => PyErr::from_type(class.clone(), arguments),
                     Err(error) => error,

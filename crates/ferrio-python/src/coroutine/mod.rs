@@ -344,7 +344,7 @@ impl Coroutine {
         self.state.traverse(visit, |state, visit| match state {
             State::Created(body) => body.traverse(visit),
             State::Suspended(body, awaited) => {
-                body.traverse(visit.clone())?;
+                body.traverse(visit)?;
                 awaited.traverse(visit)
             }
             State::Running | State::Finished => Ok(()),

@@ -47,6 +47,7 @@ use pyo3::{PyTraverseError, ffi, intern};
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
+use crate::ffi::newborn;
 use crate::handles::Handle;
 use crate::loop_ref::LoopCore;
 
@@ -78,13 +79,15 @@ impl EventLoop {
     ) -> PyResult<PyClassInitializer<Self>> {
         let engine = engine::EventLoop::new(Clock::Monotonic)?;
         let core = LoopCore::new(engine, errors::debug_by_default(py)?);
+        let asyncgens = asyncgens::AsyncGens::new(py)?;
+        newborn::has_dict(py);
         Ok(PyClassInitializer::from(core).add_subclass(Self {
             stopping: GilCopy::new(false),
             process: std::process::id(),
             task_factory: GilCell::default(),
             exception_handler: GilCell::default(),
             executor: GilCell::default(),
-            asyncgens: GilCell::new(asyncgens::AsyncGens::new(py)?),
+            asyncgens: GilCell::new(asyncgens),
             signal_handlers: GilCell::default(),
             watched: GilCell::default(),
             wakeup_fd: GilCopy::new(None),

@@ -16,6 +16,7 @@
 //! | [`send_slots`] | the slots by which a coroutine is driven |
 //! | [`async_function`] | `async def` functions whose body is Rust |
 //! | [`method`] | methods without an argument parser |
+//! | [`newborn`] | the collector kept from objects that are not there yet |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
 //! | [`bytes`] | a `bytes` object that the operating system writes into |
 //! | [`buffer`] | the bytes of any object that has some |
@@ -36,6 +37,7 @@ pub(crate) mod coroutine;
 pub(crate) mod descriptor;
 pub(crate) mod finalizer;
 pub(crate) mod method;
+pub(crate) mod newborn;
 pub(crate) mod pool;
 pub(crate) mod runnable;
 pub(crate) mod send_slots;

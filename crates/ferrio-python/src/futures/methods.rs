@@ -17,14 +17,15 @@ use crate::ffi::await_slots::AwaitedByItself;
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::pool::{Pool, Pooled};
-use crate::ffi::{context, stop_iteration};
+use crate::ffi::{context, newborn, stop_iteration};
 use crate::loop_ref::{LoopRef, report};
 
 #[pymethods]
 impl Future {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+    fn __new__(py: Python<'_>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(py);
         Self::uninitialized()
     }
 

@@ -10,6 +10,7 @@ use pyo3::{PyTraverseError, intern};
 use super::task::{Inner, Name, NewTask, Task};
 use crate::asyncio;
 use crate::ffi::finalizer::Finalize;
+use crate::ffi::newborn;
 use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::thread::attached;
 use crate::futures::Future;
@@ -19,7 +20,12 @@ use crate::loop_ref::{LoopRef, report};
 impl Task {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+    fn __new__(
+        py: Python<'_>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyClassInitializer<Self> {
+        newborn::has_dict(py);
         PyClassInitializer::from(Future::uninitialized()).add_subclass(Self::uninitialized())
     }
 

@@ -3,7 +3,7 @@
 //! | file | topic |
 //! |---|---|
 //! | [`read`] | from readiness to the protocol |
-//! | [`write`] | from the protocol to the kernel, and flow control |
+//! | [`write`](mod@write) | from the protocol to the kernel, and flow control |
 //! | [`life`] | beginning, failing, closing, and the protocol's last call |
 //! | [`methods`] | what Python sees |
 //! | [`info`] | `get_extra_info` |
