@@ -6,8 +6,9 @@ What is not there yet stands in `MISSING`, by name and with what it waits for; a
 import asyncio
 import inspect
 
-import ferrio
 import pytest
+
+import ferrio
 
 STREAMS = "needs transports"
 MISSING = {

@@ -1,13 +1,14 @@
-"""`asyncio.all_tasks`, `current_task`, and the hooks below them: they see the tasks of every make, ferrio's among them."""
+"""`asyncio.all_tasks`, `current_task`, and the hooks below them: they see tasks of every make, ferrio's among them."""
 
 import asyncio
 import gc
 import threading
 import weakref
 
-import ferrio
 import pytest
 from support.loops import since, turn
+
+import ferrio
 
 
 async def wait_for(future):
@@ -19,7 +20,7 @@ def names(tasks):
 
 
 def kinds(loop):
-    """One way for each make of task to be made on that loop. (asyncio's tasks in Python do not get on with those in C.)"""
+    """How each make of task is made on that loop. (asyncio's in Python do not get on with those in C.)"""
     return {
         "the loop's": lambda coro, name: loop.create_task(coro, name=name),
         "C": lambda coro, name: asyncio.tasks._CTask(coro, loop=loop, name=name),
@@ -243,7 +244,7 @@ class TestCurrentTask:
 
 
 class TestEnterAndLeave:
-    """The hooks that other makes of task use to say whose turn it is: anyio's and sniffio's tests, eager tasks, gevent."""
+    """The hooks by which other makes of task say whose turn it is."""
 
     def test_by_hand(self, parity):
         def body(case):

@@ -60,7 +60,11 @@ class Fileno:
         return self.fd
 
 
-FORMS = {"socket": lambda sock: sock, "number": lambda sock: sock.fileno(), "object": lambda sock: Fileno(sock.fileno())}
+FORMS = {
+    "socket": lambda sock: sock,
+    "number": lambda sock: sock.fileno(),
+    "object": lambda sock: Fileno(sock.fileno()),
+}
 form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 

@@ -284,9 +284,8 @@ class TestCreateTask:
 
             def send(self, value):
                 self.steps += 1
-                if self.steps < 3:
-                    return None
-                raise StopIteration("own")
+                if self.steps == 3:
+                    raise StopIteration("own")
 
             def throw(self, *args):
                 raise args[0]
