@@ -24,6 +24,7 @@ imported! {
     future_class = "asyncio.futures"."Future";
     task_class = "asyncio.tasks"."Task";
     get_event_loop = "asyncio.events"."get_event_loop";
+    get_running_loop = "asyncio.events"."get_running_loop";
     set_running_loop = "asyncio.events"."_set_running_loop";
     get_running_loop_or_none = "asyncio.events"."_get_running_loop";
     iscoroutine = "asyncio.coroutines"."iscoroutine";
@@ -89,6 +90,12 @@ macro_rules! exceptions {
 exceptions! {
     cancelled_error = "asyncio.exceptions"."CancelledError";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
+}
+
+/// The exception that `error` stands for, with its traceback: before Python 3.12 that is kept apart while an exception is
+/// on its way, and `PyErr::value` does not bring the two together.
+pub(crate) fn exception_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
+    error.clone_ref(py).into_value(py).into_bound(py).into_any()
 }
 
 /// Whether `error` leaves a loop at once: `KeyboardInterrupt` or `SystemExit`.

@@ -14,6 +14,7 @@ use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::pool::{Pool, Pooled, dispose_own_contents};
 use crate::ffi::runnable::{Job, leave};
+use crate::ffi::thread::attach_again;
 use crate::ffi::{call, context};
 use crate::loop_ref::{LoopCore, LoopRef, report};
 
@@ -379,7 +380,7 @@ impl Pooled for Handle {
             work.dispose(py);
         }
         if let Some(origin) = self.origin.into_inner() {
-            Python::attach(|_| drop(origin));
+            attach_again(py, |_| drop(origin));
         }
     }
 }

@@ -23,8 +23,9 @@ mod _ferrio {
     use crate::asyncio;
     use crate::coroutine::Coroutine;
     use crate::event_loop::{CallSoon, CreateFuture};
-    use crate::ffi::{await_method, await_slots, finalizer, method, pool};
+    use crate::ffi::{async_function, await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
+    use crate::tasks::SleepFunction;
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -54,10 +55,12 @@ mod _ferrio {
         pool::install::<Task>(py)?;
         await_slots::install::<Future, Future>(py);
         await_slots::install::<Future, Task>(py);
+        module.add("sleep", async_function::make::<SleepFunction>(py)?)?;
         method::install::<CallSoon>(py)?;
         method::install::<CreateFuture>(py)?;
         method::install::<SetResult>(py)?;
-        finalizer::install::<Coroutine>(py)?;
+        pool::install::<Coroutine>(py)?;
+        send_slots::install::<Coroutine>(py);
         finalizer::install::<EventLoop>(py)?;
         Ok(())
     }

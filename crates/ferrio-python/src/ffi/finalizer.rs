@@ -21,6 +21,8 @@ unsafe extern "C" {
     ) -> *mut ffi::PyObject;
 }
 
+use super::thread::attach_again;
+
 /// A class that has a last word before it is destroyed.
 pub(crate) trait Finalize: PyClass {
     /// Runs once for each object, when it became unreachable; the object may be brought back to life.
@@ -70,8 +72,9 @@ pub(super) fn set_finalizer<T: PyClass>(py: Python<'_>, finalizer: ffi::destruct
 }
 
 unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {
-    // Attached anew, since this can be called by plain Python code: only so are references given up at once.
-    Python::attach(|py| {
+    // SAFETY: the interpreter calls finalizers with its lock held.
+    let py = unsafe { Python::assume_attached() };
+    attach_again(py, |py| {
         // An exception that is being handled must be there afterwards too.
         let raised = PyErr::take(py);
         // SAFETY: the interpreter calls finalizers on a live object of the class.

@@ -13,6 +13,8 @@
 //! | [`await_method`] | an `__await__` that differs by who calls it |
 //! | [`call`] | vectorcalls without argument tuples |
 //! | [`await_slots`] | `await` without trampolines |
+//! | [`send_slots`] | the slots by which a coroutine is driven |
+//! | [`async_function`] | `async def` functions whose body is Rust |
 //! | [`method`] | methods without an argument parser |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
 //! | [`bytes`] | a `bytes` object that the operating system writes into |
@@ -22,6 +24,7 @@
 //! | [`stop_iteration`] | a result as `StopIteration`, and back |
 //! | [`thread`] | waiting without the interpreter lock |
 
+pub(crate) mod async_function;
 pub(crate) mod await_method;
 pub(crate) mod await_slots;
 pub(crate) mod buffer;
@@ -35,5 +38,6 @@ pub(crate) mod finalizer;
 pub(crate) mod method;
 pub(crate) mod pool;
 pub(crate) mod runnable;
+pub(crate) mod send_slots;
 pub(crate) mod stop_iteration;
 pub(crate) mod thread;

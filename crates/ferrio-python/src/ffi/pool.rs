@@ -18,6 +18,7 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::{Borrowed, PyClass};
 
 use super::finalizer::set_finalizer;
+use super::thread::attach_again;
 
 /// How many objects a pool keeps. A loop that has more in flight pays for the allocator, as everybody does.
 const CAPACITY: usize = 2048;
@@ -127,8 +128,9 @@ unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: f
 }
 
 unsafe extern "C" fn finalize<T: Pooled>(object: *mut ffi::PyObject) {
-    // Attached anew, since this can be called by plain Python code: only so are references given up at once.
-    Python::attach(|py| {
+    // SAFETY: the interpreter calls finalizers with its lock held.
+    let py = unsafe { Python::assume_attached() };
+    attach_again(py, |py| {
         // An exception that is being handled must be there afterwards too.
         let raised = PyErr::take(py);
         // SAFETY: the interpreter calls finalizers on a live object of the class.

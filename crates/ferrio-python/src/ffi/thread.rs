@@ -26,6 +26,17 @@ impl Park for ReleasingPark<'_> {
     }
 }
 
+/// Runs `f` with a token of its own, for what is called by the interpreter rather than by PyO3, and drops `Py`s: a `Py`
+/// gives its reference up at once only where PyO3 itself counts the thread as attached, and later otherwise.
+///
+/// `Python::attach` would not do. While the interpreter finalizes it refuses, by a panic, and what is called then, with
+/// the last objects going, must not panic.
+#[inline]
+pub(crate) fn attach_again<R>(_py: Python<'_>, f: impl FnOnce(Python<'_>) -> R) -> R {
+    // SAFETY: the token says that this thread is attached; to attach it once more only counts.
+    unsafe { Python::attach_unchecked(f) }
+}
+
 /// The number of this thread, the one that `threading.get_ident()` returns.
 #[inline]
 pub(crate) fn current_thread() -> u64 {

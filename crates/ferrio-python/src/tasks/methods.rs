@@ -10,6 +10,7 @@ use pyo3::{PyTraverseError, intern};
 use super::task::{Inner, Name, NewTask, Task};
 use crate::asyncio;
 use crate::ffi::pool::{Pool, Pooled, dispose_own_contents};
+use crate::ffi::thread::attach_again;
 use crate::futures::Future;
 use crate::loop_ref::{LoopRef, report};
 
@@ -223,7 +224,7 @@ impl Pooled for Task {
         let Inner { coroutine, context, fut_waiter, name } = self.inner.into_inner();
         drop((coroutine.map(|coroutine| coroutine.into_bound(py)), context.map(|context| context.into_bound(py))));
         if fut_waiter.is_some() || matches!(name, Name::Given(_)) {
-            Python::attach(|_| drop((fut_waiter, name)));
+            attach_again(py, |_| drop((fut_waiter, name)));
         }
     }
 
