@@ -97,12 +97,13 @@ def full_test_name(test: str) -> str:
     return test if test.startswith("test.") else f"test.test_asyncio.{test}"
 
 
-def run_module(module: str, patterns: list[str], plain: bool) -> Report:
+def run_module(module: str, patterns: list[str], plain: bool, interpreter: list[str]) -> Report:
     report = Report(module)
     with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
         output = Path(directory, "outcomes")
         output.touch()
-        command = [sys.executable, "-X", "faulthandler", str(HERE / "child.py"), full_name(module), str(output)]
+        command = [sys.executable, "-X", "faulthandler", *interpreter]
+        command += [str(HERE / "child.py"), full_name(module), str(output)]
         command += [argument for pattern in patterns for argument in ("-k", pattern)]
         command += ["--plain"] if plain else []
         start = time.monotonic()
@@ -153,6 +154,7 @@ def main() -> int:
     parser.add_argument("--module", action="append", help="run this module only; may be given more than once")
     parser.add_argument("-k", action="append", dest="patterns", default=[], help="run tests that match the pattern")
     parser.add_argument("--plain", action="store_true", help="leave asyncio as it is: what fails then is not ferrio's")
+    parser.add_argument("--dev", action="store_true", help="in the interpreter's development mode, -X dev")
     parser.add_argument("-q", "--quiet", action="store_true", help="name what failed, without details")
     options = parser.parse_args()
     faulthandler.enable()
@@ -160,7 +162,7 @@ def main() -> int:
     reports = []
     for module in options.module or load_modules():
         print(f"{module} ...", end="", flush=True)
-        report = run_module(module, options.patterns, options.plain)
+        report = run_module(module, options.patterns, options.plain, ["-X", "dev"] if options.dev else [])
         report.judge(exceptions, complete=not options.patterns)
         print(f" {'FAILED' if report.problems else 'ok'} ({report.seconds:.1f} s)", flush=True)
         reports.append(report)
