@@ -63,9 +63,11 @@ def full_name(module: str) -> str:
     return module if "." in module else f"test.test_asyncio.{module}"
 
 
-def load_modules() -> list[str]:
-    names = tomllib.loads((HERE / "modules.toml").read_text())["required"]
-    return [name for name in names if exists(full_name(name))]
+def load_modules() -> dict[str, list[str]]:
+    """The modules that this Python has, each with the patterns of the tests to run; none means all of them."""
+    table = tomllib.loads((HERE / "modules.toml").read_text())
+    modules = {name: [] for name in table["required"]} | {part["module"]: part["tests"] for part in table["selected"]}
+    return {name: patterns for name, patterns in modules.items() if exists(full_name(name))}
 
 
 def exists(module: str) -> bool:
@@ -160,9 +162,10 @@ def main() -> int:
     faulthandler.enable()
     exceptions = {} if options.plain else load_exceptions()
     reports = []
-    for module in options.module or load_modules():
+    modules = load_modules()
+    for module in options.module or modules:
         print(f"{module} ...", end="", flush=True)
-        report = run_module(module, options.patterns, options.plain, ["-X", "dev"] if options.dev else [])
+        report = run_module(module, options.patterns or modules.get(module, []), options.plain, ["-X", "dev"] if options.dev else [])
         report.judge(exceptions, complete=not options.patterns)
         print(f" {'FAILED' if report.problems else 'ok'} ({report.seconds:.1f} s)", flush=True)
         reports.append(report)
