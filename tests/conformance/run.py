@@ -165,7 +165,9 @@ def main() -> int:
     modules = load_modules()
     for module in options.module or modules:
         print(f"{module} ...", end="", flush=True)
-        report = run_module(module, options.patterns or modules.get(module, []), options.plain, ["-X", "dev"] if options.dev else [])
+        report = run_module(
+            module, options.patterns or modules.get(module, []), options.plain, ["-X", "dev"] if options.dev else []
+        )
         report.judge(exceptions, complete=not options.patterns)
         print(f" {'FAILED' if report.problems else 'ok'} ({report.seconds:.1f} s)", flush=True)
         reports.append(report)
