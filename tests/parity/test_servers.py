@@ -127,6 +127,7 @@ def test_ending_all_connections(parity, method):
     assert recorded == [([None] * 3, True)]
 
 
+@pytest.mark.ferrio_only("asyncio's socket complains as well")
 def test_a_client_that_is_dropped_leaves_the_server(loop):
     """An abandoned transport complains, and is not waited for."""
 
@@ -134,20 +135,19 @@ def test_a_client_that_is_dropped_leaves_the_server(loop):
         class Abandoned(asyncio.Protocol):
             def connection_made(self, transport):
                 transport.pause_reading()
-                made.set_result(weakref.ref(transport))
+                made.set_result(None)
 
-        made = asyncio.get_running_loop().create_future()
-        server = await asyncio.get_running_loop().create_server(Abandoned, "127.0.0.1", 0)
-        with pytest.warns(ResourceWarning, match="unclosed transport"):
-            with socket.create_connection(server.sockets[0].getsockname()):
-                transport = await made
-                await turns()
-                gc.collect()
-                assert transport() is None
-        server.close()
-        await server.wait_closed()
+        made = loop.create_future()
+        server = await loop.create_server(Abandoned, "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()):
+            await made
+            await turns()
+            gc.collect()
+            server.close()
+            await server.wait_closed()
 
-    loop.run_until_complete(body())
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        loop.run_until_complete(body())
 
 
 # Starting
@@ -566,13 +566,13 @@ def test_streams(parity):
     parity(body)
 
 
+@pytest.mark.ferrio_only("asyncio leaves some of it to the collector")
 def test_nothing_is_left_for_the_collector(loop):
     async def body():
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         with socket.create_connection(server.sockets[0].getsockname()):
             await turns()
-            server.abort_clients() if hasattr(server, "abort_clients") else None
-            await turns()
+            server.abort_clients()
         server.close()
         await server.wait_closed()
         return weakref.ref(server)
@@ -580,8 +580,6 @@ def test_nothing_is_left_for_the_collector(loop):
     gc.collect()
     gc.disable()
     try:
-        reference = loop.run_until_complete(body())
-        if "ferrio" in type(loop).__module__:
-            assert reference() is None
+        assert loop.run_until_complete(body())() is None
     finally:
         gc.enable()
