@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: Seconds after which a module counts as hung. The slowest takes a tenth of it.
-LIMIT = 600
+LIMIT = 120
 
 
 @dataclass
@@ -135,10 +135,10 @@ def read_outcomes(output: Path, report: Report) -> bool:
 
 def lines_of_table(reports: list[Report]) -> Iterator[str]:
     rows = [("module", "ran", "ok", "skipped", "excepted", "failed", "seconds"), *(report.row for report in reports)]
-    widths = [max(map(len, column)) for column in zip(*rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         name, *numbers = row
-        yield "  ".join([name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:]))])
+        yield "  ".join([name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))])
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ imported! {
     future_class = "asyncio.futures"."Future";
     task_class = "asyncio.tasks"."Task";
     get_event_loop = "asyncio.events"."get_event_loop";
+    get_running_loop = "asyncio.events"."get_running_loop";
     set_running_loop = "asyncio.events"."_set_running_loop";
     get_running_loop_or_none = "asyncio.events"."_get_running_loop";
     iscoroutine = "asyncio.coroutines"."iscoroutine";
@@ -53,12 +54,14 @@ imported! {
     gather = "asyncio.tasks"."gather";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
+    warn = "warnings"."warn";
 }
 
-/// Imports the classes that ours stand for, while they have their own names: programs put others in their place.
-pub(crate) fn remember_classes(py: Python<'_>) -> PyResult<()> {
-    let classes = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class];
-    classes.into_iter().try_for_each(|class| class(py).map(drop))
+/// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
+/// place, and what is called when the interpreter goes and imports nothing any more.
+pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
+    let names = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class, warn];
+    names.into_iter().try_for_each(|name| name(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.
@@ -75,7 +78,7 @@ macro_rules! exceptions {
 
             /// An exception of the class.
             #[allow(dead_code, reason = "one of the three functions that each class has")]
-            pub(crate) fn new_err(py: Python<'_>, arguments: impl pyo3::PyErrArguments + Send + Sync + 'static) -> PyErr {
+            pub(crate) fn new_err(py: Python<'_>, arguments: impl pyo3::PyErrArguments + 'static) -> PyErr {
                 match class(py) {
                     Ok(class) => PyErr::from_type(class.clone(), arguments),
                     Err(error) => error,

@@ -24,8 +24,9 @@ mod _ferrio {
     use crate::asyncio;
     use crate::coroutine::Coroutine;
     use crate::event_loop::{CallSoon, CreateFuture};
-    use crate::ffi::{await_method, await_slots, finalizer, method, pool};
+    use crate::ffi::{async_function, await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
+    use crate::tasks::SleepFunction;
     use crate::transports::Write;
 
     #[pymodule_export]
@@ -49,7 +50,7 @@ mod _ferrio {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        asyncio::remember_classes(py)?;
+        asyncio::remember(py)?;
         await_method::iterate_by_hand::<Future>(py)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         pool::install::<Handle>(py);
@@ -58,13 +59,18 @@ mod _ferrio {
         pool::install::<Task>(py);
         await_slots::install::<Future, Future>(py);
         await_slots::install::<Future, Task>(py);
+        module.add("sleep", async_function::make::<SleepFunction>(py)?)?;
         method::install::<CallSoon>(py)?;
         method::install::<CreateFuture>(py)?;
         method::install::<SetResult>(py)?;
+        pool::install::<Coroutine>(py);
+        send_slots::install::<Coroutine>(py);
+        finalizer::install::<Future>(py)?;
+        finalizer::install::<Task>(py)?;
+        finalizer::install::<Coroutine>(py)?;
+        finalizer::install_with_deallocator::<EventLoop>(py)?;
+        finalizer::install_with_deallocator::<SocketTransport>(py)?;
         method::install::<Write>(py)?;
-        finalizer::install::<Coroutine>(py);
-        finalizer::install::<EventLoop>(py);
-        finalizer::install::<SocketTransport>(py);
         Ok(())
     }
 }

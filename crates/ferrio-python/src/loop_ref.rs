@@ -7,20 +7,21 @@
 
 use std::rc::Rc;
 
-use ferrio::engine::{self, Flow, Runnable};
+use ferrio::engine::{self, Flow, Nanos, Runnable, TimerKey};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyFloat, PyList, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use slab::Slab;
 
 use crate::asyncio;
 use crate::current::CurrentTask;
 use crate::descriptors::Descriptors;
+use crate::ffi::call::call0;
 use crate::ffi::cell::{GilBound, GilCell, GilCopy};
-use crate::ffi::runnable::{self, leave};
+use crate::ffi::runnable::{self, Job, leave};
 use crate::ffi::thread::current_thread;
 
 /// What ferrio's own classes know of ferrio's loop.
@@ -39,6 +40,8 @@ pub(crate) struct LoopCore {
     descriptors: Descriptors,
     /// Seconds, see `slow_callback_duration`.
     pub(crate) slow_callback_duration: GilCopy<f64>,
+    /// The handle that runs now, in debug mode: a report can say where it was made.
+    pub(crate) running_handle: GilCell<Option<Py<PyAny>>>,
 }
 
 impl LoopCore {
@@ -53,6 +56,7 @@ impl LoopCore {
             current: CurrentTask::default(),
             descriptors: Descriptors::default(),
             slow_callback_duration: GilCopy::new(0.1),
+            running_handle: GilCell::default(),
         }
     }
 
@@ -159,6 +163,7 @@ impl LoopCore {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.tasks.traverse(visit, |tasks, visit| tasks.iter().try_for_each(|(_, task)| visit.call(task)))?;
         self.descriptors.traverse(visit)?;
+        self.running_handle.traverse(visit, |handle, visit| visit.call(handle))?;
         let mut result = Ok(());
         self.engine.get_in_traverse(&visit).for_each(|queued| {
             if result.is_ok() {
@@ -262,6 +267,49 @@ impl LoopRef {
         }
     }
 
+    /// The loop that runs on this thread.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` if there is none.
+    #[inline]
+    pub(crate) fn running(py: Python<'_>) -> PyResult<Self> {
+        call0(asyncio::get_running_loop(py)?).map(|running| Self::new(&running))
+    }
+
+    /// Seconds on the loop's clock. Runs Python code for a foreign loop.
+    pub(crate) fn time(&self, py: Python<'_>) -> PyResult<f64> {
+        match self {
+            Self::Ours(ours) => Ok(seconds(ours.get().engine(py).clock().now())),
+            Self::Foreign(foreign) => foreign.bind(py).call_method0(intern!(py, "time"))?.extract(),
+        }
+    }
+
+    /// Has `object` run as `J` at `when`, in seconds on the loop's clock. A foreign loop calls what `call` returns, a
+    /// callable and its arguments, instead.
+    pub(crate) fn set_timer<'py, J: Job>(
+        &self,
+        object: &Bound<'py, J::Class>,
+        when: f64,
+        call: impl FnOnce(Python<'py>) -> PyResult<(Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>)>,
+    ) -> PyResult<Timer> {
+        let py = object.py();
+        match self {
+            Self::Ours(ours) => {
+                ours.get().admit(py)?;
+                let key = ours.get().engine(py).push_at(nanos(when), runnable::runnable::<J>(object.clone().unbind()));
+                Ok(Timer(TimerOf::Ours(ours.clone_ref(py), key)))
+            }
+            Self::Foreign(foreign) => {
+                let (callable, arguments) = call(py)?;
+                let arguments = [PyFloat::new(py, when).into_any(), callable].into_iter().chain(arguments);
+                let arguments = PyTuple::new(py, arguments.collect::<Vec<_>>())?;
+                let handle = foreign.bind(py).call_method1(intern!(py, "call_at"), arguments)?;
+                Ok(Timer(TimerOf::Foreign(handle.unbind())))
+            }
+        }
+    }
+
     /// `loop.call_soon(callback[, argument], context=context)` of a foreign loop. Runs Python code.
     pub(crate) fn call_soon<'py>(
         loop_object: &Bound<'py, PyAny>,
@@ -287,6 +335,47 @@ impl LoopRef {
             Self::Foreign(foreign) => visit.call(foreign),
         }
     }
+}
+
+/// A timer that was set on a loop of either kind.
+#[derive(Debug)]
+pub(crate) struct Timer(TimerOf);
+
+#[derive(Debug)]
+enum TimerOf {
+    Ours(Py<LoopCore>, TimerKey),
+    Foreign(Py<PyAny>),
+}
+
+impl Timer {
+    /// Takes the timer back, unless it has fired. Runs Python code for a foreign loop.
+    pub(crate) fn cancel(self, py: Python<'_>) -> PyResult<()> {
+        match self.0 {
+            TimerOf::Ours(core, key) => {
+                drop(core.get().engine(py).cancel_timer(key));
+                Ok(())
+            }
+            TimerOf::Foreign(handle) => handle.bind(py).call_method0(intern!(py, "cancel")).map(drop),
+        }
+    }
+
+    pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.0 {
+            TimerOf::Ours(core, _) => visit.call(core),
+            TimerOf::Foreign(handle) => visit.call(handle),
+        }
+    }
+}
+
+/// Nanoseconds of a loop's clock, as seconds.
+pub(crate) fn seconds(nanos: Nanos) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// The first nanosecond that is not before `seconds`. What is beyond the clock's range is its end; what is no number is
+/// due at once.
+pub(crate) fn nanos(seconds: f64) -> Nanos {
+    (seconds * 1e9).ceil() as Nanos
 }
 
 /// Hands an error report to the loop's exception handler, as a `dict` of `entries`. Runs Python code.

@@ -10,6 +10,7 @@ use super::callbacks::{Callback, Callbacks};
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy, GilOnce};
 use crate::ffi::runnable::runnable;
+use crate::ffi::thread::attached;
 use crate::handles::{Arguments, Handle, RunHandle};
 use crate::loop_ref::LoopRef;
 
@@ -114,7 +115,7 @@ impl Future {
         let Inner { callbacks, value, rare } = self.inner.into_inner();
         drop(value.map(|value| value.into_bound(py)));
         if !callbacks.as_slice().is_empty() || rare.is_some() {
-            Python::attach(|_| drop((callbacks, rare)));
+            attached(py, |_| drop((callbacks, rare)));
         }
     }
 

@@ -6,6 +6,7 @@
 //! | [`step`] | resuming the coroutine, and what comes of it |
 //! | [`wakeup`] | the callables that stand for a task where a loop or a future is not ours |
 //! | [`methods`] | what Python sees |
+//! | [`sleep`] | `sleep` |
 //!
 //! # States
 //!
@@ -25,9 +26,11 @@
 //! and left; the coroutine resumed. No allocation, no Python object made, no system call.
 
 mod methods;
+mod sleep;
 mod step;
 mod task;
 mod wakeup;
 
+pub(crate) use sleep::SleepFunction;
 pub(crate) use task::{NewTask, Task};
 pub(crate) use wakeup::wakeup_pair;

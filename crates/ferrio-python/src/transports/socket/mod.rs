@@ -3,7 +3,7 @@
 //! | file | topic |
 //! |---|---|
 //! | [`read`] | from readiness to the protocol |
-//! | [`write`] | from the protocol to the kernel, and flow control |
+//! | [`write`](mod@write) | from the protocol to the kernel, and flow control |
 //! | [`life`] | beginning, failing, closing, and the protocol's last call |
 //! | [`methods`] | what Python sees |
 //! | [`info`] | `get_extra_info` |
@@ -44,7 +44,7 @@ use super::endpoint::Endpoint;
 use super::protocol::Protocol;
 use super::server::Server;
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::finalizer::Finalize;
+use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::futures::Future;
 use crate::loop_ref::LoopCore;
 
@@ -182,7 +182,9 @@ impl Finalize for SocketTransport {
             error.write_unraisable(this.py(), Some(this));
         }
     }
+}
 
+impl FinalizeFirst for SocketTransport {
     fn is_due(this: &Bound<'_, Self>) -> bool {
         this.get().endpoint.with(this.py(), |endpoint| endpoint.is_open())
     }
