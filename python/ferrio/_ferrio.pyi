@@ -9,7 +9,6 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
-from socket import socket
 from ssl import SSLContext
 from types import GenericAlias
 from typing import Any, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
@@ -182,7 +181,7 @@ class EventLoop:
         family: int = 0,
         proto: int = 0,
         flags: int = 0,
-        sock: socket | None = None,
+        sock: socket.socket | None = None,
         local_addr: tuple[str, int] | None = None,
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
@@ -194,7 +193,7 @@ class EventLoop:
     async def connect_accepted_socket(
         self,
         protocol_factory: Callable[[], _P],
-        sock: socket,
+        sock: socket.socket,
         *,
         ssl: SSLContext | None = None,
         ssl_handshake_timeout: float | None = None,
@@ -208,7 +207,7 @@ class EventLoop:
         *,
         family: int = 0,
         flags: int = 1,
-        sock: socket | None = None,
+        sock: socket.socket | None = None,
         backlog: int = 100,
         ssl: SSLContext | None = None,
         reuse_address: bool | None = None,
@@ -221,6 +220,7 @@ class EventLoop:
 
 @final
 class SocketTransport(asyncio.Transport):
+    def __del__(self) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None: ...
