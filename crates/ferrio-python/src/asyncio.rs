@@ -99,6 +99,12 @@ exceptions! {
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
 }
 
+/// The exception that `error` stands for, with its traceback: before Python 3.12 that is kept apart while an exception is
+/// on its way, and `PyErr::value` does not bring the two together.
+pub(crate) fn exception_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
+    error.clone_ref(py).into_value(py).into_bound(py).into_any()
+}
+
 /// Whether `error` leaves a loop at once: `KeyboardInterrupt` or `SystemExit`.
 pub(crate) fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py)

@@ -74,9 +74,14 @@ impl TaskWakeup {
     fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = future.py();
         let Some(task) = self.0.clone_ref(py) else { return Ok(()) };
-        let outcome = match future.cast::<Future>() {
-            Ok(future) => Future::failure(future),
-            Err(_) => match future.call_method0(intern!(py, "result")) {
+        let ours = match future.cast_exact::<Future>() {
+            Ok(future) => Some(future),
+            Err(_) => future.cast_exact::<Task>().ok().map(Bound::as_super),
+        };
+        let outcome = match ours {
+            Some(future) => Future::failure(future),
+            // A subclass may have a `result` of its own.
+            None => match future.call_method0(intern!(py, "result")) {
                 Ok(_) => Ok(None),
                 Err(error) => Ok(Some(error.into_value(py).into_bound(py).into_any())),
             },
