@@ -13,6 +13,8 @@ mod loop_ref;
 mod os_error;
 mod runners;
 mod tasks;
+#[cfg(debug_assertions)]
+mod testing;
 
 use pyo3::prelude::*;
 
@@ -40,6 +42,9 @@ mod _ferrio {
     use crate::runners::{Runner, run};
     #[pymodule_export]
     use crate::tasks::Task;
+    #[cfg(debug_assertions)]
+    #[pymodule_export]
+    use crate::testing::_NativeEcho;
 
     /// Completes the classes by what PyO3 does not offer.
     #[pymodule_init]
