@@ -13,6 +13,8 @@ mod loop_ref;
 mod os_error;
 mod runners;
 mod tasks;
+#[cfg(debug_assertions)]
+mod testing;
 mod transports;
 
 use pyo3::prelude::*;
@@ -43,6 +45,9 @@ mod _ferrio {
     use crate::runners::{Runner, run};
     #[pymodule_export]
     use crate::tasks::Task;
+    #[cfg(debug_assertions)]
+    #[pymodule_export]
+    use crate::testing::_NativeEcho;
     #[pymodule_export]
     use crate::transports::{Server, SocketTransport};
 
