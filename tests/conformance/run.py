@@ -145,10 +145,10 @@ def read_outcomes(output: Path, report: Report) -> bool:
 
 def lines_of_table(reports: list[Report]) -> Iterator[str]:
     rows = [("module", "ran", "ok", "skipped", "excepted", "failed", "seconds"), *(report.row for report in reports)]
-    widths = [max(map(len, column)) for column in zip(*rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         name, *numbers = row
-        yield "  ".join([name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:]))])
+        yield "  ".join([name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))])
 
 
 def main() -> int:
@@ -163,6 +163,7 @@ def main() -> int:
     exceptions = {} if options.plain else load_exceptions()
     reports = []
     modules = load_modules()
+    interpreter = ["-X", "dev"] if options.dev else []
     for module in options.module or modules:
         print(f"{module} ...", end="", flush=True)
         report = run_module(
