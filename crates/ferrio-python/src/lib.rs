@@ -14,6 +14,7 @@ mod os_error;
 mod runners;
 mod tasks;
 mod threads;
+mod transports;
 
 use pyo3::prelude::*;
 
@@ -26,6 +27,7 @@ mod _ferrio {
     use crate::event_loop::{CallSoon, CreateFuture};
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
+    use crate::transports::Write;
     use crate::{graph, tasks, threads};
 
     #[pymodule_export]
@@ -40,12 +42,14 @@ mod _ferrio {
     use crate::runners::{Runner, run};
     #[pymodule_export]
     use crate::tasks::Task;
+    #[pymodule_export]
+    use crate::transports::{Server, SocketTransport};
 
     /// Completes the classes by what PyO3 does not offer.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        asyncio::remember_originals(py)?;
+        asyncio::remember(py)?;
         await_method::iterate_by_hand::<Future>(py)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         pool::install::<Handle>(py);
@@ -62,7 +66,12 @@ mod _ferrio {
         method::install::<SetResult>(py)?;
         pool::install::<Coroutine>(py);
         send_slots::install::<Coroutine>(py);
-        finalizer::install::<EventLoop>(py);
+        finalizer::install::<Future>(py)?;
+        finalizer::install::<Task>(py)?;
+        finalizer::install::<Coroutine>(py)?;
+        finalizer::install_with_deallocator::<EventLoop>(py)?;
+        finalizer::install_with_deallocator::<SocketTransport>(py)?;
+        method::install::<Write>(py)?;
         Ok(())
     }
 }

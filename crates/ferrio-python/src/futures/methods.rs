@@ -14,9 +14,10 @@ use super::future::{Future, NOT_INITIALIZED, State, invalid_state};
 use super::iter::FutureIter;
 use crate::asyncio;
 use crate::ffi::await_slots::AwaitedByItself;
+use crate::ffi::finalizer::Finalize;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::pool::{Pool, Pooled};
-use crate::ffi::{context, stop_iteration};
+use crate::ffi::{context, newborn, stop_iteration};
 use crate::loop_ref::{LoopRef, report};
 
 #[pymethods]
@@ -25,6 +26,7 @@ impl Future {
     #[classmethod]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn __new__(cls: &Bound<'_, PyType>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(cls.py());
         Self::of_class(cls.is(cls.py().get_type::<Self>()))
     }
 
@@ -385,7 +387,15 @@ impl FastMethod for SetResult {
     }
 }
 
+impl Finalize for Future {
+    fn finalize(object: &Bound<'_, Self>) {
+        Self::finalize_future(object);
+    }
+}
+
 impl Pooled for Future {
+    type Base = ();
+
     fn pool() -> &'static Pool {
         static POOL: Pool = Pool::new();
         &POOL
@@ -395,11 +405,7 @@ impl Pooled for Future {
         self.dispose_future(py);
     }
 
-    fn has_last_word(object: &Bound<'_, Self>) -> bool {
+    fn is_last_word_due(object: &Bound<'_, Self>) -> bool {
         object.get().log_traceback.get(object.py())
-    }
-
-    fn finalize(object: &Bound<'_, Self>) {
-        Self::finalize_future(object);
     }
 }

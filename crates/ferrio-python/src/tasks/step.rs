@@ -212,7 +212,7 @@ fn step(this: &Bound<'_, Task>, failure: Option<Bound<'_, PyAny>>) -> PyResult<(
         }
         Step::Raised(error) => {
             unregister(this)?;
-            let exception = error.value(py).clone().into_any();
+            let exception = asyncio::exception_of(py, &error);
             if asyncio::cancelled_error::is(&exception) {
                 return Future::cancel_with(future, exception);
             }
