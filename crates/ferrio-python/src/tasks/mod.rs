@@ -52,7 +52,6 @@ use pyo3::prelude::*;
 use crate::ffi::{async_function, await_slots, finalizer, pool};
 use crate::futures::Future;
 
-pub(crate) use any_future::current_task as running_task;
 pub(crate) use ensure_future::ensure_future;
 pub(crate) use task::{NewTask, Task};
 pub(crate) use wakeup::wakeup_pair;
