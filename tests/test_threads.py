@@ -117,10 +117,12 @@ def test_a_task_factory_that_raises(parity):
         case.loop.set_task_factory(factory)
         await waiting
         case.loop.set_task_factory(None)
+        # The message says where asyncio has the callback.
+        case([describe(context["exception"]) for context in case.errors.contexts])
+        case.errors.contexts.clear()
         await case.loop.shutdown_default_executor()
 
-    events, errors = parity(body)
-    assert events == [("NameError", "factory")] and len(errors) == 1
+    assert parity(body)[0] == [("NameError", "factory"), [("NameError", "factory")]]
 
 
 def test_wrap_future(parity):
