@@ -6,14 +6,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::task::{Task, cancel_awaited};
+use super::any_future::cancel;
+use super::task::Task;
 use super::wakeup::{TaskStep, TaskWakeup};
 use crate::asyncio;
 use crate::current;
 use crate::ffi::context;
 use crate::ffi::coroutine::{self, Step};
 use crate::ffi::runnable::{Job, Waiter, leave, runnable};
-use crate::futures::{Callback, Future};
+use crate::futures::{Callback, Future, awaited_by};
 use crate::handles::{Arguments, Handle, RunHandle, watched};
 use crate::loop_ref::{LoopCore, LoopRef, report};
 
@@ -244,11 +245,7 @@ fn wait_for(this: &Bound<'_, Task>, yielded: Bound<'_, PyAny>) -> PyResult<()> {
     if yielded.is_none() {
         return step_again(this, loop_ref);
     }
-    let ours = match yielded.cast_exact::<Future>() {
-        Ok(future) => Some(future),
-        Err(_) => yielded.cast_exact::<Task>().ok().map(Bound::as_super),
-    };
-    let waits = match ours {
+    let waits = match Future::native(&yielded) {
         Some(future) => wait_for_ours(this, loop_ref, &yielded, future),
         None => wait_for_any(this, loop_ref, &yielded),
     };
@@ -304,6 +301,7 @@ fn wait_for_ours(
         LoopRef::Foreign(_) => {
             let context = this.get().context(py).ok_or_else(uninitialized)?;
             let wakeup = Py::new(py, TaskWakeup::new(this.clone().unbind()))?;
+            future.get().add_awaited_by(this.as_any())?;
             Callback::Call(wakeup.into_any(), context.unbind())
         }
     };
@@ -338,6 +336,7 @@ fn wait_for_any(this: &Bound<'_, Task>, loop_ref: &LoopRef, yielded: &Bound<'_, 
     let keywords = pyo3::types::PyDict::new(py);
     keywords.set_item(intern!(py, "context"), this.get().context(py))?;
     yielded.call_method(intern!(py, "add_done_callback"), (wakeup,), Some(&keywords))?;
+    awaited_by::add(yielded, this.as_any())?;
     this.get().set_fut_waiter(py, Some(yielded.clone().unbind()));
     Ok(Waits::ForIt)
 }
@@ -348,7 +347,7 @@ fn cancel_if_asked(this: &Bound<'_, Task>, waiter: &Bound<'_, PyAny>) -> PyResul
     let py = this.py();
     if this.get().must_cancel.get(py) {
         let message = this.getattr(intern!(py, "_cancel_message"))?;
-        if cancel_awaited(waiter, Some(&message))? {
+        if cancel(waiter, Some(&message))? {
             this.get().must_cancel.set(py, false);
         }
     }
