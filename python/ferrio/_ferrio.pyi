@@ -5,20 +5,29 @@ differs: what asyncio has on newer Pythons and ferrio on all.
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
+from ssl import SSLContext
 from types import GenericAlias
 from typing import Any, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 _T = TypeVar("_T")
+_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 _Ts = TypeVarTuple("_Ts")
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
 _ErrorContext: TypeAlias = dict[str, Any]
 _ExceptionHandler: TypeAlias = Callable[[asyncio.AbstractEventLoop, _ErrorContext], object]
 _CoroutineLike: TypeAlias = Coroutine[Any, Any, _T] | Generator[Any, None, _T]
+# A number, or an object with fileno().
+_FileDescriptor: TypeAlias = Any
+# What a socket's methods take and give: a tuple, or for Unix sockets a string or bytes.
+_Address: TypeAlias = Any
+_AddressInfo: TypeAlias = list[tuple[socket.AddressFamily, socket.SocketKind, int, str, _Address]]
 
 class _TaskFactory(Protocol):
     def __call__(self, loop: asyncio.AbstractEventLoop, factory: _CoroutineLike[_T], /) -> asyncio.Future[_T]: ...
@@ -30,7 +39,7 @@ class Future(asyncio.Future[_T]):
     def __init__(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None: ...
     def __next__(self) -> Self: ...
     def remove_done_callback(self, fn: Callable[[Self], object]) -> int: ...
-    def set_result(self, result: _T) -> None: ...
+    def set_result(self, result: _T, /) -> None: ...
     def set_exception(self, exception: type | BaseException) -> None: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
@@ -80,7 +89,8 @@ class TimerHandle(asyncio.TimerHandle):
 @disjoint_base
 class EventLoop:
     slow_callback_duration: float
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __del__(self) -> None: ...
+    def __new__(cls, *_args: Any, _stepped_clock: bool = False, **_kwargs: Any) -> Self: ...
     # Running
     def run_forever(self) -> None: ...
     def run_until_complete(self, future: _CoroutineLike[_T] | Awaitable[_T]) -> _T: ...
@@ -117,11 +127,86 @@ class EventLoop:
     ) -> asyncio.Task[_T]: ...
     def set_task_factory(self, factory: _TaskFactory | None) -> None: ...
     def get_task_factory(self) -> _TaskFactory | None: ...
+    # Connections and servers
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        host: str | bytes | None = None,
+        port: int | str | None = None,
+        *,
+        ssl: bool | SSLContext | None = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: tuple[str, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[asyncio.Transport, _ProtocolT]: ...
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | Sequence[str] | None = None,
+        port: int | str | None = None,
+        *,
+        family: int = 0,
+        flags: int = 1,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: SSLContext | None = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> asyncio.Server: ...
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        sock: socket.socket,
+        *,
+        ssl: SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, _ProtocolT]: ...
     # Threads
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
     ) -> asyncio.Future[_T]: ...
     def set_default_executor(self, executor: Executor) -> None: ...
+    # Descriptors
+    def add_reader(self, fd: _FileDescriptor, callback: Callable[[*_Ts], object], *args: *_Ts) -> None: ...
+    def remove_reader(self, fd: _FileDescriptor) -> bool: ...
+    def add_writer(self, fd: _FileDescriptor, callback: Callable[[*_Ts], object], *args: *_Ts) -> None: ...
+    def remove_writer(self, fd: _FileDescriptor) -> bool: ...
+    # Sockets
+    def sock_recv(self, sock: socket.socket, n: int) -> Coroutine[Any, Any, bytes]: ...
+    def sock_recv_into(self, sock: socket.socket, buf: Buffer) -> Coroutine[Any, Any, int]: ...
+    def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> Coroutine[Any, Any, tuple[bytes, _Address]]: ...
+    def sock_recvfrom_into(
+        self, sock: socket.socket, buf: Buffer, nbytes: int = 0
+    ) -> Coroutine[Any, Any, tuple[int, _Address]]: ...
+    def sock_sendall(self, sock: socket.socket, data: Buffer) -> Coroutine[Any, Any, None]: ...
+    def sock_sendto(self, sock: socket.socket, data: Buffer, address: _Address) -> Coroutine[Any, Any, int]: ...
+    def sock_connect(self, sock: socket.socket, address: _Address) -> Coroutine[Any, Any, None]: ...
+    def sock_accept(self, sock: socket.socket) -> Coroutine[Any, Any, tuple[socket.socket, _Address]]: ...
+    # Names
+    def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Coroutine[Any, Any, _AddressInfo]: ...
+    def getnameinfo(self, sockaddr: _Address, flags: int = 0) -> Coroutine[Any, Any, tuple[str, str]]: ...
     # Signals
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None: ...
     def remove_signal_handler(self, sig: int) -> bool: ...
@@ -132,6 +217,80 @@ class EventLoop:
     def call_exception_handler(self, context: _ErrorContext) -> None: ...
     def get_debug(self) -> bool: ...
     def set_debug(self, enabled: bool) -> None: ...
+
+    # Connections
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], _P],
+        host: str | None = None,
+        port: int | str | None = None,
+        *,
+        ssl: SSLContext | bool | None = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: tuple[str, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[asyncio.Transport, _P]: ...
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], _P],
+        sock: socket.socket,
+        *,
+        ssl: SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, _P]: ...
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | Sequence[str] | None = None,
+        port: int | str | None = None,
+        *,
+        family: int = 0,
+        flags: int = 1,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: SSLContext | None = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> Server: ...
+
+@final
+class SocketTransport(asyncio.Transport):
+    def __del__(self) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None: ...
+
+@final
+class Server(asyncio.Server):
+    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+    def close_clients(self) -> None: ...
+    def abort_clients(self) -> None: ...
+    @property
+    def sockets(self) -> tuple[Any, ...]: ...
+
+@final
+class SocketTransport(asyncio.Transport):
+    def __del__(self) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+@final
+class Server(asyncio.Server):
+    def close_clients(self) -> None: ...
+    def abort_clients(self) -> None: ...
+    async def __aexit__(self, *_exc: object) -> None: ...
 
 @final
 class Runner:
@@ -144,9 +303,13 @@ class Runner:
     def get_loop(self) -> asyncio.AbstractEventLoop: ...
     def run(self, coro: Awaitable[_T], *, context: Context | None = None) -> _T: ...
 
+def unfinished_tasks() -> list[asyncio.Task[Any]]: ...
+def future_add_to_awaited_by(fut: object, waiter: object, /) -> None: ...
+def future_discard_from_awaited_by(fut: object, waiter: object, /) -> None: ...
 def run(
     main: Awaitable[_T],
     *,
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> _T: ...
+async def sleep(delay: float, result: _T = ...) -> _T: ...

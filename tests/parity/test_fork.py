@@ -126,6 +126,8 @@ os.kill(os.getpid(), signal.SIGUSR1)
 parent.run_forever()
 print(parent.remove_reader(ours))
 parent.close()
+ours.close()
+theirs.close()
 """,
     )
     assert out == ["True", "b'x'", "True"]

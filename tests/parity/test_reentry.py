@@ -1,10 +1,11 @@
 """Re-entry: loops in loops, loops in threads, callbacks that turn on their own loop."""
 
 import asyncio
+import logging
 import threading
 
 import pytest
-from support.case import Case
+from support.case import Case, describe
 from support.loops import turn
 
 
@@ -160,20 +161,39 @@ def test_loops_one_after_the_other_inside_each_other(loop_factory, events):
     assert events == [("outer", "outer"), ("inner", "inner"), ("inner", "inner"), ("outer", "outer")]
 
 
-def test_a_handle_that_runs_itself(parity):
-    """`Handle._run()` from inside, and once more by the loop."""
+def test_a_handle_that_is_run_by_hand(parity):
+    """`Handle._run()`, from another callback: before the loop comes to it, and once more by the loop."""
 
     def body(case):
-        def callback(depth):
-            case(depth)
-            if len(case.events) < 3:
-                handle._run()
-
-        handle = case.loop.call_soon(callback, "depth")
+        case.loop.call_soon(lambda: handle._run())
+        handle = case.loop.call_soon(case, "called")
         turn(case.loop)
+        handle._run()
         handle.cancel()
 
-    assert parity(body)[0] == ["depth"] * 3
+    assert parity(body) == (["called"] * 3, [])
+
+
+@pytest.mark.asyncio_since("3.12", "the handler called in the handle's context")
+def test_a_handle_that_runs_itself(parity, caplog):
+    """Its context is entered already: neither the callback nor the exception handler can be run in it once more."""
+    caplog.set_level(logging.ERROR, "asyncio")
+
+    def body(case):
+        def callback():
+            case("called")
+            handle._run()
+            case("returned")
+
+        handle = case.loop.call_soon(callback)
+        turn(case.loop)
+        case([(record.getMessage().splitlines()[0], describe(record.exc_info[1])) for record in caplog.records])
+        caplog.clear()
+
+    events, errors = parity(body)
+    text = "cannot enter context: <_contextvars.Context object at 0x> is already entered"
+    assert events == ["called", "returned", [("Unhandled error in exception handler", ("RuntimeError", text))]]
+    assert errors == []
 
 
 def test_a_task_that_steps_itself(parity):

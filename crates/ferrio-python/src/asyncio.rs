@@ -54,23 +54,24 @@ imported! {
     check_ssl_socket = "asyncio.base_events"."_check_ssl_socket";
     socket_class = "socket"."socket";
     base_socket_class = "_socket"."socket";
+    transport_class = "asyncio.transports"."Transport";
+    buffered_protocol_class = "asyncio.protocols"."BufferedProtocol";
+    server_class = "asyncio.base_events"."Server";
+    transport_socket_class = "asyncio.trsock"."TransportSocket";
+    sleep = "asyncio.tasks"."sleep";
+    wait = "asyncio.tasks"."wait";
+    gather = "asyncio.tasks"."gather";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
+    warn = "warnings"."warn";
 }
 
-/// Imports what ours stands for while it has its own name: programs put others in its place.
-pub(crate) fn remember_originals(py: Python<'_>) -> PyResult<()> {
-    let classes = [
-        handle_class,
-        timer_handle_class,
-        future_class,
-        task_class,
-        gathering_future_class,
-        timeout_class,
-        task_group_class,
-    ];
-    let functions = [iscoroutine, current_task, all_tasks];
-    classes.into_iter().chain(functions).try_for_each(|original| original(py).map(drop))
+/// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
+/// place, and what is called when the interpreter goes and imports nothing any more.
+pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
+    let classes = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class];
+    let others = [gathering_future_class, timeout_class, task_group_class, iscoroutine, current_task, all_tasks, warn];
+    classes.into_iter().chain(others).try_for_each(|name| name(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.
@@ -87,7 +88,7 @@ macro_rules! exceptions {
 
             /// An exception of the class.
             #[allow(dead_code, reason = "one of the three functions that each class has")]
-            pub(crate) fn new_err(py: Python<'_>, arguments: impl pyo3::PyErrArguments + Send + Sync + 'static) -> PyErr {
+            pub(crate) fn new_err(py: Python<'_>, arguments: impl pyo3::PyErrArguments + 'static) -> PyErr {
                 match class(py) {
                     Ok(class) => PyErr::from_type(class.clone(), arguments),
                     Err(error) => error,
@@ -106,6 +107,12 @@ macro_rules! exceptions {
 exceptions! {
     cancelled_error = "asyncio.exceptions"."CancelledError";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
+}
+
+/// The exception that `error` stands for, with its traceback: before Python 3.12 that is kept apart while an exception is
+/// on its way, and `PyErr::value` does not bring the two together.
+pub(crate) fn exception_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
+    error.clone_ref(py).into_value(py).into_bound(py).into_any()
 }
 
 /// Whether `error` leaves a loop at once: `KeyboardInterrupt` or `SystemExit`.

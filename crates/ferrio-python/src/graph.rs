@@ -14,7 +14,7 @@ use pyo3::{intern, wrap_pyfunction};
 use crate::asyncio;
 use crate::ffi::recursion::deeper;
 use crate::futures::{Future, awaited_by};
-use crate::tasks::{Task, running_task};
+use crate::tasks::Task;
 
 /// Records that `fut` is awaited by `waiter` (asyncio 3.14). Does nothing if one of them is no future.
 #[pyfunction]
@@ -46,7 +46,7 @@ pub(crate) fn capture_call_graph<'py>(
     limit: Option<isize>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let running = asyncio::get_running_loop_or_none(py)?.call0()?;
-    let current = if running.is_none() { None } else { running_task(&running)? };
+    let current = if running.is_none() { None } else { Some(current_task(&running)?).filter(|task| !task.is_none()) };
     let Some(task) = (match future {
         Some(future) if current.as_ref().is_none_or(|current| !current.is(&future)) => {
             return graph_of(&future, limit).map(Some);
@@ -98,11 +98,21 @@ pub(crate) fn print_call_graph(
     py.import("builtins")?.call_method("print", (text,), Some(&keywords)).map(drop)
 }
 
+/// What `asyncio.tasks` has by that name now: debuggers and tests put the pure Python one there.
+fn in_force<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import("asyncio.tasks")?.getattr(name)
+}
+
+fn current_task<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    in_force(event_loop.py(), "current_task")?.call1((event_loop,))
+}
+
 /// # Errors
 ///
 /// `TypeError`, with asyncio's text, if it is no future.
 fn check_future(object: &Bound<'_, PyAny>) -> PyResult<()> {
-    if object.cast::<Future>().is_ok() || object.is_instance(asyncio::future_class(object.py())?)? {
+    let py = object.py();
+    if object.cast::<Future>().is_ok() || object.is_instance(&py.import("asyncio.futures")?.getattr("Future")?)? {
         return Ok(());
     }
     let text = "object does not appear to be compatible with asyncio.Future";
@@ -232,7 +242,7 @@ fn render(graph: &Bound<'_, PyAny>, level: usize, lines: &mut Vec<String>) -> Py
     let indent = "    ".repeat(level);
     let future = graph.getattr(intern!(py, "future"))?;
     let address = format!("{:#x}", future.as_ptr() as usize);
-    if future.cast::<Task>().is_ok() || future.is_instance(asyncio::task_class(py)?)? {
+    if future.cast::<Task>().is_ok() || future.is_instance(&in_force(py, "Task")?)? {
         let name = future.call_method0(intern!(py, "get_name"))?.repr()?;
         lines.push(format!("{indent}* Task(name={name}, id={address})"));
     } else {

@@ -12,8 +12,9 @@ use pyo3::{PyTraverseError, intern};
 
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::pool::{Pool, Pooled, dispose_own_contents, drop_attached};
+use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::runnable::{Job, leave};
+use crate::ffi::thread::attached;
 use crate::ffi::{call, context};
 use crate::loop_ref::{LoopCore, LoopRef, report};
 
@@ -200,7 +201,7 @@ impl Handle {
     fn describe(this: &Bound<'_, PyAny>, handle: &Self, when: Option<f64>) -> PyResult<String> {
         let py = this.py();
         if let Some(repr) = handle._repr(py) {
-            return repr.extract(py).map_err(PyErr::from);
+            return repr.extract(py);
         }
         let mut words = vec![this.get_type().name()?.to_string()];
         if handle.is_cancelled(py) {
@@ -368,6 +369,8 @@ impl Handle {
 }
 
 impl Pooled for Handle {
+    type Base = ();
+
     fn pool() -> &'static Pool {
         static POOL: Pool = Pool::new();
         &POOL
@@ -379,7 +382,7 @@ impl Pooled for Handle {
             work.dispose(py);
         }
         if let Some(origin) = self.origin.into_inner() {
-            drop_attached(origin);
+            attached(py, |_| drop(origin));
         }
     }
 }
@@ -394,8 +397,20 @@ impl Job for RunHandle {
         let py = this.py();
         let Some(core) = this.get().loop_ref.ours() else { return Handle::run(this) };
         core.current().clear(this.get().loop_ref.bind(py));
-        if core.debug.get(py) { watched(core, this.as_any(), || Handle::run(this)) } else { Handle::run(this) }
+        if core.debug.get(py) { run_in_debug_mode(this, core) } else { Handle::run(this) }
     }
+}
+
+#[cold]
+fn run_in_debug_mode(this: &Bound<'_, Handle>, core: &LoopCore) -> Flow {
+    let py = this.py();
+    if this.get().is_cancelled(py) {
+        return Flow::Continue;
+    }
+    let previous = core.running_handle.replace(py, Some(this.clone().into_any().unbind()));
+    let flow = watched(core, this.as_any(), || Handle::run(this));
+    drop(core.running_handle.replace(py, previous));
+    flow
 }
 
 /// Runs `f` and logs it as slow if it took longer than the loop's `slow_callback_duration`.
@@ -406,8 +421,10 @@ pub(crate) fn watched(core: &LoopCore, what: &Bound<'_, PyAny>, f: impl FnOnce()
     let flow = f();
     let seconds = (clock.now() - start) as f64 / 1e9;
     if seconds >= core.slow_callback_duration.get(py) {
-        let logged = asyncio::logger(py)
-            .and_then(|logger| logger.call_method1("warning", ("Executing %s took %.3f seconds", what, seconds)));
+        // Described now: the record may be formatted when the task has gone on, or never, and must not keep it alive.
+        let logged = what.repr().and_then(|what| {
+            asyncio::logger(py)?.call_method1("warning", ("Executing %s took %.3f seconds", what, seconds))
+        });
         if let Err(error) = logged {
             error.write_unraisable(py, Some(what));
         }
@@ -555,17 +572,11 @@ impl TimerHandle {
 }
 
 impl Pooled for TimerHandle {
+    type Base = Handle;
+
     fn pool() -> &'static Pool {
         static POOL: Pool = Pool::new();
         &POOL
-    }
-
-    unsafe fn drop_contents(object: &Bound<'_, Self>) {
-        // SAFETY: the object is being destroyed; its own part goes first, then its base's, once each.
-        unsafe {
-            dispose_own_contents(object);
-            dispose_own_contents(object.as_super());
-        }
     }
 
     fn dispose(self, _py: Python<'_>) {

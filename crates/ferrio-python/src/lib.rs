@@ -14,8 +14,11 @@ mod os_error;
 mod runners;
 mod taskgroups;
 mod tasks;
+#[cfg(debug_assertions)]
+mod testing;
 mod threads;
 mod timeouts;
+mod transports;
 mod wait_for;
 
 use pyo3::prelude::*;
@@ -29,6 +32,7 @@ mod _ferrio {
     use crate::event_loop::{CallSoon, CreateFuture};
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
+    use crate::transports::Write;
     use crate::{graph, taskgroups, tasks, threads, timeouts, wait_for};
 
     #[pymodule_export]
@@ -43,12 +47,17 @@ mod _ferrio {
     use crate::runners::{Runner, run};
     #[pymodule_export]
     use crate::tasks::Task;
+    #[cfg(debug_assertions)]
+    #[pymodule_export]
+    use crate::testing::_NativeEcho;
+    #[pymodule_export]
+    use crate::transports::{Server, SocketTransport};
 
     /// Completes the classes by what PyO3 does not offer.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        asyncio::remember_originals(py)?;
+        asyncio::remember(py)?;
         await_method::iterate_by_hand::<Future>(py)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         pool::install::<Handle>(py);
@@ -68,7 +77,12 @@ mod _ferrio {
         method::install::<SetResult>(py)?;
         pool::install::<Coroutine>(py);
         send_slots::install::<Coroutine>(py);
-        finalizer::install::<EventLoop>(py);
+        finalizer::install::<Future>(py)?;
+        finalizer::install::<Task>(py)?;
+        finalizer::install::<Coroutine>(py)?;
+        finalizer::install_with_deallocator::<EventLoop>(py)?;
+        finalizer::install_with_deallocator::<SocketTransport>(py)?;
+        method::install::<Write>(py)?;
         Ok(())
     }
 }

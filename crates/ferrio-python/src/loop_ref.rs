@@ -40,6 +40,8 @@ pub(crate) struct LoopCore {
     descriptors: Descriptors,
     /// Seconds, see `slow_callback_duration`.
     pub(crate) slow_callback_duration: GilCopy<f64>,
+    /// The handle that runs now, in debug mode: a report can say where it was made.
+    pub(crate) running_handle: GilCell<Option<Py<PyAny>>>,
 }
 
 impl LoopCore {
@@ -54,6 +56,7 @@ impl LoopCore {
             current: CurrentTask::default(),
             descriptors: Descriptors::default(),
             slow_callback_duration: GilCopy::new(0.1),
+            running_handle: GilCell::default(),
         }
     }
 
@@ -160,6 +163,7 @@ impl LoopCore {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.tasks.traverse(visit, |tasks, visit| tasks.iter().try_for_each(|(_, task)| visit.call(task)))?;
         self.descriptors.traverse(visit)?;
+        self.running_handle.traverse(visit, |handle, visit| visit.call(handle))?;
         let mut result = Ok(());
         self.engine.get_in_traverse(&visit).for_each(|queued| {
             if result.is_ok() {
@@ -383,6 +387,15 @@ pub(crate) fn nanos(seconds: f64) -> Nanos {
 ///
 /// What must leave the loop leaves it; other errors of the handler's own machinery have been logged by it.
 pub(crate) fn report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> Flow {
+    try_report(loop_object, entries).map_or_else(leave, |()| Flow::Continue)
+}
+
+/// As [`report`], for who is called by Python.
+///
+/// # Errors
+///
+/// What must leave the loop.
+pub(crate) fn try_report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> PyResult<()> {
     let py = loop_object.py();
     let result = (|| {
         let context = PyDict::new(py);
@@ -392,11 +405,11 @@ pub(crate) fn report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_,
         loop_object.call_method1(intern!(py, "call_exception_handler"), (context,))
     })();
     match result {
-        Ok(_) => Flow::Continue,
-        Err(error) if asyncio::leaves_the_loop(py, &error) => leave(error),
+        Ok(_) => Ok(()),
+        Err(error) if asyncio::leaves_the_loop(py, &error) => Err(error),
         Err(error) => {
             error.write_unraisable(py, Some(loop_object));
-            Flow::Continue
+            Ok(())
         }
     }
 }

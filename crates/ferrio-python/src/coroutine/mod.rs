@@ -26,9 +26,11 @@ use smallbox::{SmallBox, smallbox};
 
 use crate::ffi::cell::GilCell;
 use crate::ffi::coroutine::{self, Step};
-use crate::ffi::pool::{Pool, Pooled, drop_attached};
+use crate::ffi::finalizer::Finalize;
+use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::send_slots::{Driven, not_begun};
 use crate::ffi::stop_iteration;
+use crate::ffi::thread::attached;
 use crate::futures::{Future, thrown};
 
 pub(crate) use body::await_;
@@ -225,6 +227,10 @@ impl Driven for Coroutine {
         this.get().drive(this.py(), None)
     }
 
+    fn throw<'py>(this: &Bound<'py, Self>, failure: Bound<'py, PyAny>) -> Step<'py> {
+        this.get().drive(this.py(), Some(failure))
+    }
+
     fn is_created(this: &Bound<'_, Self>) -> bool {
         this.get().is_in(this.py(), |state| matches!(state, State::Created(_)))
     }
@@ -342,7 +348,7 @@ impl Coroutine {
         self.state.traverse(visit, |state, visit| match state {
             State::Created(body) => body.traverse(visit),
             State::Suspended(body, awaited) => {
-                body.traverse(visit.clone())?;
+                body.traverse(visit)?;
                 awaited.traverse(visit)
             }
             State::Running | State::Finished => Ok(()),
@@ -354,16 +360,7 @@ impl Coroutine {
     }
 }
 
-impl Pooled for Coroutine {
-    fn pool() -> &'static Pool {
-        static POOL: Pool = Pool::new();
-        &POOL
-    }
-
-    fn has_last_word(this: &Bound<'_, Self>) -> bool {
-        this.get().is_in(this.py(), |state| !matches!(state, State::Finished))
-    }
-
+impl Finalize for Coroutine {
     fn finalize(this: &Bound<'_, Self>) {
         let py = this.py();
         let result = if Self::is_created(this) {
@@ -377,12 +374,24 @@ impl Pooled for Coroutine {
             error.write_unraisable(py, Some(this));
         }
     }
+}
+
+impl Pooled for Coroutine {
+    type Base = ();
+
+    fn pool() -> &'static Pool {
+        static POOL: Pool = Pool::new();
+        &POOL
+    }
+
+    fn is_last_word_due(this: &Bound<'_, Self>) -> bool {
+        this.get().is_in(this.py(), |state| !matches!(state, State::Finished))
+    }
 
     fn dispose(self, py: Python<'_>) {
         let state = self.state.into_inner();
         if !matches!(state, State::Finished) {
-            drop_attached(state);
+            attached(py, |_| drop(state));
         }
-        _ = py;
     }
 }

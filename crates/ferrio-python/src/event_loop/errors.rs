@@ -27,7 +27,9 @@ impl EventLoop {
     }
 
     /// Logs the error that `context` describes.
-    fn default_exception_handler(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
+    ///
+    /// In debug mode it adds where the callback was scheduled that runs now, as `handle_traceback`.
+    fn default_exception_handler(slf: &Bound<'_, Self>, context: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = context.py();
         let get = |key: &str| context.call_method1(intern!(py, "get"), (key,));
         let message = get("message")?;
@@ -43,6 +45,7 @@ impl EventLoop {
             let traceback = exception.getattr(intern!(py, "__traceback__"))?;
             PyTuple::new(py, [exception.get_type().into_any(), exception, traceback])?.into_any()
         };
+        add_handle_traceback(slf, context)?;
         let mut lines = vec![message];
         let keys = PyList::new(py, context.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
         keys.sort()?;
@@ -75,7 +78,7 @@ impl EventLoop {
             }
             let report = PyDict::new(py);
             report.set_item("message", "Unhandled error in exception handler")?;
-            report.set_item("exception", error.value(py))?;
+            report.set_item("exception", asyncio::exception_of(py, &error))?;
             report.set_item("context", context)?;
             let result = slf.call_method1(intern!(py, "default_exception_handler"), (report,));
             let text = "Exception in default exception handler while handling an unexpected error in custom exception \
@@ -140,6 +143,16 @@ fn call_in_its_context(
         break;
     }
     handler.call1((event_loop, context)).map(drop)
+}
+
+fn add_handle_traceback(event_loop: &Bound<'_, EventLoop>, context: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = context.py();
+    let Some(handle) = event_loop.as_super().get().running_handle.clone_ref(py) else { return Ok(()) };
+    if context.contains("source_traceback")? {
+        return Ok(());
+    }
+    let source_traceback = handle.bind(py).getattr(intern!(py, "_source_traceback"))?;
+    if source_traceback.is_truthy()? { context.set_item("handle_traceback", source_traceback) } else { Ok(()) }
 }
 
 fn traceback_text(stack: &Bound<'_, PyAny>, what: &str) -> PyResult<String> {

@@ -172,7 +172,7 @@ impl<'a, 'py> Running<'a, 'py> {
 }
 
 /// Stops the loop of a future that is done, unless it is done by what leaves the loop anyhow.
-#[pyfunction]
+#[pyfunction(name = "_run_until_complete_cb")]
 fn stop_loop_of(future: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = future.py();
     if !future.call_method0(intern!(py, "cancelled"))?.is_truthy()? {

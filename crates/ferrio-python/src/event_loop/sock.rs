@@ -78,20 +78,22 @@ impl EventLoop {
 
     /// Receives a datagram into the writable buffer `buf`, at most `nbytes` bytes or as many as there is room for if that
     /// is 0; returns the number of bytes and the sender's address. A cancelled call has received nothing.
-    #[pyo3(signature = (sock, buf, nbytes=0))]
+    #[pyo3(signature = (sock, buf, nbytes=None), text_signature = "($self, sock, buf, nbytes=0)")]
     fn sock_recvfrom_into<'py>(
         slf: &Bound<'py, Self>,
         sock: Bound<'py, PyAny>,
         buf: Py<PyAny>,
-        nbytes: isize,
+        nbytes: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let socket = Socket::new(slf, sock)?;
         Coroutine::new(slf.py(), "sock_recvfrom_into", async move {
             let call = |sock: &Bound<'_, PyAny>| {
                 let py = sock.py();
-                let buf = buf.bind(py);
-                let room = if nbytes == 0 { isize::try_from(buf.len()?)? } else { nbytes };
-                unless_blocked(sock.call_method1(intern!(py, "recvfrom_into"), (buf, room)))
+                let received = match &nbytes {
+                    Some(nbytes) => sock.call_method1(intern!(py, "recvfrom_into"), (&buf, nbytes)),
+                    None => sock.call_method1(intern!(py, "recvfrom_into"), (&buf,)),
+                };
+                unless_blocked(received)
             };
             socket.attempt(Direction::Read, call).await
         })
@@ -312,7 +314,7 @@ impl Rest {
 }
 
 /// True if the connection is being made, false if it stands.
-fn begin_connect(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(super) fn begin_connect(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = sock.py();
     match method1(sock, intern!(py, "connect"), address) {
         Ok(_) => Ok(false),
@@ -326,7 +328,7 @@ fn begin_connect(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResul
     }
 }
 
-fn end_connect(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn end_connect(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = sock.py();
     let error = sock.call_method1(intern!(py, "getsockopt"), (libc::SOL_SOCKET, libc::SO_ERROR))?;
     if error.eq(0)? {

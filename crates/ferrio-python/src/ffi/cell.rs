@@ -74,12 +74,6 @@ impl<T> GilCell<Option<pyo3::Py<T>>> {
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Option<pyo3::Py<T>> {
         self.with(py, |value| value.as_ref().map(|object| object.clone_ref(py)))
     }
-
-    /// Whether there is an object.
-    #[inline]
-    pub(crate) fn is_some(&self, py: Python<'_>) -> bool {
-        self.with(py, |value| value.is_some())
-    }
 }
 
 /// A small value that is copied in and out.
@@ -171,10 +165,6 @@ unsafe impl<T: Send> Sync for GilOnce<T> {}
 impl<T> GilOnce<T> {
     pub(crate) const fn empty() -> Self {
         Self(OnceCell::new())
-    }
-
-    pub(crate) fn full(value: T) -> Self {
-        Self(OnceCell::from(value))
     }
 
     pub(crate) fn into_inner(self) -> Option<T> {

@@ -32,6 +32,9 @@ pub(crate) fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Step<'py> {
 
 /// Resumes `coroutine` by raising `exception` in it. Runs Python code.
 pub(crate) fn throw<'py>(coroutine: &Bound<'py, PyAny>, exception: &Bound<'py, PyAny>) -> Step<'py> {
+    if let Some(step) = super::send_slots::throw(coroutine, exception) {
+        return step;
+    }
     let py = coroutine.py();
     match coroutine.call_method1(pyo3::intern!(py, "throw"), (exception,)) {
         Ok(yielded) => Step::Yielded(yielded),

@@ -6,44 +6,91 @@
 
 use std::sync::OnceLock;
 
-use pyo3::PyClass;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::{Borrowed, PyClass};
+
+use super::thread::attached;
 
 /// A class that has a last word before it is destroyed.
 pub(crate) trait Finalize: PyClass {
     /// Runs once for each object, when it became unreachable; the object may be brought back to life.
     fn finalize(object: &Bound<'_, Self>);
+}
 
-    /// Whether [`finalize`](Self::finalize) has anything to say. Most objects go in silence, and skip the ceremony; it
-    /// is not asked where the garbage collector, or a subclass, finalizes. Must not run Python code.
+/// A class that PyO3 destroys, and that is finalized before. (The [pool](super::pool) sees to its classes itself.)
+pub(crate) trait FinalizeFirst: Finalize {
+    /// Whether [`finalize`](Finalize::finalize) has anything to say. Most objects go in silence, and skip the ceremony;
+    /// it is not asked where the garbage collector, or a subclass, finalizes. Must not run Python code.
     fn is_due(object: &Bound<'_, Self>) -> bool;
 
-    /// Where [`install`] keeps the deallocator that PyO3 made for the class.
+    /// Where [`install_with_deallocator`] keeps the deallocator that PyO3 made for the class.
     fn deallocator() -> &'static OnceLock<ffi::destructor>;
 }
 
 /// Gives the class its finalizer. To be called once, before an object or a subclass exists.
-pub(crate) fn install<T: Finalize>(py: Python<'_>) {
+pub(crate) fn install<T: Finalize>(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<T>().as_type_ptr();
-    // SAFETY: PyO3 makes a heap type whose slots may be set until it is used; its deallocator is never null.
+    let definition = std::ptr::from_ref(&Del::<T>::TABLE.0).cast_mut();
+    // SAFETY: PyO3 makes a heap type whose slots may be set, and whose dictionary be written to, until it is used. The
+    // definition is static and only read.
+    unsafe {
+        // A subclass that Python defines takes the slot from what it finds by this name, and leaves it empty if it finds
+        // nothing. Written to the dictionary directly: assigning would change this class's own slot as well.
+        let method = Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class, definition))?;
+        Bound::from_borrowed_ptr_or_err(py, (*class).tp_dict)?.set_item(intern!(py, "__del__"), method)?;
+        (*class).tp_finalize = Some(finalize::<T>);
+        (*class).tp_flags |= ffi::Py_TPFLAGS_HAVE_FINALIZE;
+        ffi::PyType_Modified(class);
+    }
+    Ok(())
+}
+
+/// [`install`], for a class that PyO3 destroys.
+pub(crate) fn install_with_deallocator<T: FinalizeFirst>(py: Python<'_>) -> PyResult<()> {
+    install::<T>(py)?;
+    let class = py.get_type::<T>().as_type_ptr();
+    // SAFETY: as in `install`; the deallocator is never null.
     unsafe {
         if let Some(deallocator) = (*class).tp_dealloc {
             // Set once; a second call, by a second interpreter, finds the same function.
             _ = T::deallocator().set(deallocator);
         }
-        (*class).tp_finalize = Some(finalize::<T>);
-        // Without the flag, subclasses do not inherit the slot.
-        (*class).tp_flags |= ffi::Py_TPFLAGS_HAVE_FINALIZE;
         (*class).tp_dealloc = Some(deallocate::<T>);
         ffi::PyType_Modified(class);
+    }
+    Ok(())
+}
+
+struct Del<T>(std::marker::PhantomData<T>);
+
+/// A table that the interpreter only reads.
+struct Table(ffi::PyMethodDef);
+
+// SAFETY: name, documentation and function are constants.
+unsafe impl Sync for Table {}
+
+impl<T: Finalize> Del<T> {
+    const TABLE: &'static Table = &Table(ffi::PyMethodDef {
+        ml_name: c"__del__".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: del::<T> },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: c"__del__($self)\n--\n\nCalled when the object is about to be destroyed.".as_ptr(),
+    });
+}
+
+unsafe extern "C" fn del<T: Finalize>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this with its lock held, and the descriptor has checked the class.
+    unsafe {
+        finalize::<T>(object);
+        Python::assume_attached().None().into_ptr()
     }
 }
 
 unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {
-    // Attached anew, since this can be called by plain Python code: only so are references given up at once.
-    // While the interpreter ends nobody can attach, and nobody is left to hear a last word.
-    _ = Python::try_attach(|py| {
+    // SAFETY: the interpreter calls finalizers with its lock held.
+    attached(unsafe { Python::assume_attached() }, |py| {
         // An exception that is being handled must be there afterwards too.
         let raised = PyErr::take(py);
         // SAFETY: the interpreter calls finalizers on a live object of the class.
@@ -56,7 +103,7 @@ unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {
     });
 }
 
-unsafe extern "C" fn deallocate<T: Finalize>(object: *mut ffi::PyObject) {
+unsafe extern "C" fn deallocate<T: FinalizeFirst>(object: *mut ffi::PyObject) {
     // SAFETY: called by the interpreter on an object whose count fell to zero. The helper runs the finalizer unless it
     // ran before, and reports an object that came back to life, which is left alone then.
     unsafe {

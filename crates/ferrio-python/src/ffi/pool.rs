@@ -15,50 +15,70 @@ use std::cell::UnsafeCell;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
+use pyo3::types::PyType;
 use pyo3::{Borrowed, PyClass};
+
+use super::newborn;
 
 /// How many objects a pool keeps. A loop that has more in flight pays for the allocator, as everybody does.
 const CAPACITY: usize = 2048;
 
 /// A class with a pool.
 pub(crate) trait Pooled: PyClass<Frozen = True> + Sync {
+    /// The pooled class that this one extends; `()` if it extends none.
+    type Base: Contents;
+
     /// The class's pool.
     fn pool() -> &'static Pool;
 
-    /// Whether the object's last word, [`finalize`](Self::finalize), is due.
-    fn has_last_word(_object: &Bound<'_, Self>) -> bool {
+    /// Whether the object is to be [finalized](super::finalizer::Finalize) before it goes. Must not run Python code.
+    fn is_last_word_due(_object: &Bound<'_, Self>) -> bool {
         false
     }
-
-    /// Runs once, when the object became unreachable and before anything of it is gone; it may be brought back to life.
-    fn finalize(_object: &Bound<'_, Self>) {}
 
     /// Gives up what the object of this very class held.
     ///
     /// A `Py` asks a thread-local whether the lock is held when it is dropped; the ones that every object has are
     /// turned into `Bound` here, which know.
     fn dispose(self, py: Python<'_>);
+}
 
-    /// Gives up what the object holds, that of its base class included.
+/// A pooled class, or none, as the base of one.
+pub(crate) trait Contents {
+    /// Whether `class` is, or extends, this one.
+    fn is_base_of(class: &Bound<'_, PyType>) -> bool;
+
+    /// Gives up what the object holds as one of this class, then as one of its base's.
     ///
     /// # Safety
     ///
-    /// The object is being destroyed: nothing refers to it, and nothing looks at its contents afterwards.
-    unsafe fn drop_contents(object: &Bound<'_, Self>) {
-        // SAFETY: as this function's.
-        unsafe { dispose_own_contents(object) }
-    }
+    /// The object is of the class or of one that extends it, and is being destroyed: nothing refers to it, and nothing
+    /// looks at these contents afterwards.
+    unsafe fn dispose_contents(object: &Bound<'_, PyAny>);
 }
 
-/// Gives up what the object holds as one of class `T`.
-///
-/// # Safety
-///
-/// As for [`Pooled::drop_contents`].
-pub(crate) unsafe fn dispose_own_contents<T: Pooled>(object: &Bound<'_, T>) {
-    // SAFETY: nobody else refers to the contents, and they are taken out this once.
-    let contents = unsafe { std::ptr::from_ref(object.get()).read() };
-    contents.dispose(object.py());
+impl Contents for () {
+    fn is_base_of(_class: &Bound<'_, PyType>) -> bool {
+        true
+    }
+
+    unsafe fn dispose_contents(_object: &Bound<'_, PyAny>) {}
+}
+
+impl<T: Pooled> Contents for T {
+    fn is_base_of(class: &Bound<'_, PyType>) -> bool {
+        class.is_subclass_of::<T>().unwrap_or(false) && T::Base::is_base_of(class)
+    }
+
+    unsafe fn dispose_contents(object: &Bound<'_, PyAny>) {
+        // SAFETY: the object is of the class; nobody else refers to the contents, and they are taken out this once. It
+        // is of the base class too, as `install` has seen, and that part has not been touched.
+        unsafe {
+            let contents = std::ptr::from_ref(object.cast_unchecked::<T>().get()).read();
+            contents.dispose(object.py());
+            T::Base::dispose_contents(object);
+        }
+    }
 }
 
 /// The free list of a class: memory whose object is gone.
@@ -94,15 +114,15 @@ impl Pool {
     }
 }
 
-/// Makes the class use its pool and its finalizer. To be called once, before an object or a subclass exists.
+/// Makes the class use its pool. To be called once, before an object or a subclass exists.
 pub(crate) fn install<T: Pooled>(py: Python<'_>) {
-    let class = py.get_type::<T>().as_type_ptr();
+    let class = py.get_type::<T>();
+    // What `dispose_contents` relies on.
+    assert!(T::is_base_of(&class), "a pooled class extends another than it says");
+    let class = class.as_type_ptr();
     // SAFETY: PyO3 makes a heap type whose slots may be set until it is used.
     unsafe {
         (*class).tp_alloc = Some(allocate::<T>);
-        (*class).tp_finalize = Some(finalize::<T>);
-        // Without the flag, subclasses do not inherit the slot.
-        (*class).tp_flags |= ffi::Py_TPFLAGS_HAVE_FINALIZE;
         (*class).tp_dealloc = Some(deallocate::<T>);
         ffi::PyType_Modified(class);
     }
@@ -113,6 +133,9 @@ unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: f
     // garbage collector it is as good as new: neither followed nor finalized.
     unsafe {
         let py = Python::assume_attached();
+        if (*class).tp_dictoffset > 0 {
+            newborn::has_dict(py);
+        }
         if std::ptr::eq(class, T::type_object_raw(py))
             && let Some(object) = T::pool().pop()
         {
@@ -124,30 +147,6 @@ unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: f
     }
 }
 
-unsafe extern "C" fn finalize<T: Pooled>(object: *mut ffi::PyObject) {
-    // Attached anew, since this can be called by plain Python code: only so are references given up at once.
-    // While the interpreter ends nobody can attach, and nobody is left to hear a last word.
-    _ = Python::try_attach(|py| {
-        // An exception that is being handled must be there afterwards too.
-        let raised = PyErr::take(py);
-        // SAFETY: the interpreter calls finalizers on a live object of the class.
-        let object = unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<T>() };
-        // A panic must not cross the C frame; what it was about has nobody left to be told.
-        _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::finalize(&object)));
-        if let Some(raised) = raised {
-            raised.restore(py);
-        }
-    });
-}
-
-/// Drops `value`, whose references are given up at once where the thread counts as attached, which it does not when it
-/// is plain Python code that lets go of an object. While the interpreter ends they are not given up at all.
-#[cold]
-pub(crate) fn drop_attached<T>(value: T) {
-    let mut value = Some(value);
-    _ = Python::try_attach(|_| drop(value.take()));
-}
-
 unsafe extern "C" fn deallocate<T: Pooled>(object: *mut ffi::PyObject) {
     // SAFETY: called by the interpreter, with its lock held, on an object of the class or of a subclass whose count fell
     // to zero. What is done is what `subtype_dealloc` does, in its order.
@@ -155,7 +154,7 @@ unsafe extern "C" fn deallocate<T: Pooled>(object: *mut ffi::PyObject) {
         let py = Python::assume_attached();
         let this = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
         // The helper runs the finalizer unless it ran before, and reports an object that came back to life.
-        if T::has_last_word(&this) && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+        if T::is_last_word_due(&this) && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());
@@ -165,7 +164,7 @@ unsafe extern "C" fn deallocate<T: Pooled>(object: *mut ffi::PyObject) {
         {
             ffi::PyObject_ClearWeakRefs(object);
         }
-        T::drop_contents(&this);
+        T::dispose_contents(this.as_any());
         if let Some(dict) = slot(object, (*class).tp_dictoffset) {
             ffi::Py_CLEAR(dict);
         }

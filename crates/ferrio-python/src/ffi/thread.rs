@@ -1,4 +1,4 @@
-//! The thread: waiting without the interpreter lock, and which one it is.
+//! The thread: waiting without the interpreter lock, having it, and which thread this is.
 
 use std::io;
 
@@ -24,6 +24,16 @@ impl Park for ReleasingPark<'_> {
             _ => Ok(leave(PyErr::fetch(self.0))),
         }
     }
+}
+
+/// Runs `f` with the interpreter lock, which the thread has, so that PyO3 knows of it: the references that `f` drops go at
+/// once. Without this, what is called by the interpreter directly has them put off.
+///
+/// `Python::attach` is not for this: it panics while the interpreter ends, which is when the last objects go.
+#[inline]
+pub(crate) fn attached<R>(_py: Python<'_>, f: impl FnOnce(Python<'_>) -> R) -> R {
+    // SAFETY: the token says that the lock is held, so there is nothing to wait for and an interpreter to be attached to.
+    unsafe { Python::attach_unchecked(f) }
 }
 
 /// The number of this thread, the one that `threading.get_ident()` returns.

@@ -10,8 +10,8 @@ use super::callbacks::{Callback, Callbacks};
 use super::notify::RunNotify;
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy, GilOnce};
-use crate::ffi::pool::drop_attached;
 use crate::ffi::runnable::runnable;
+use crate::ffi::thread::attached;
 use crate::handles::{Arguments, Handle, RunHandle};
 use crate::loop_ref::LoopRef;
 
@@ -130,7 +130,7 @@ impl Future {
         let Inner { callbacks, value, rare } = self.inner.into_inner();
         drop(value.map(|value| value.into_bound(py)));
         if !callbacks.is_none() || rare.is_some() {
-            drop_attached((callbacks, rare));
+            attached(py, |_| drop((callbacks, rare)));
         }
     }
 

@@ -16,7 +16,8 @@ use super::ensure_future::ensure_future;
 use super::task::Task;
 use crate::asyncio;
 use crate::ffi::cell::GilCell;
-use crate::ffi::pool::{Pool, Pooled, dispose_own_contents};
+use crate::ffi::finalizer::Finalize;
+use crate::ffi::pool::{Pool, Pooled};
 use crate::futures::{Future, Notified};
 use crate::loop_ref::LoopRef;
 
@@ -251,31 +252,27 @@ impl GatheringFuture {
     }
 }
 
+impl Finalize for GatheringFuture {
+    fn finalize(object: &Bound<'_, Self>) {
+        Future::finalize_future(object.as_super());
+    }
+}
+
 impl Pooled for GatheringFuture {
+    type Base = Future;
+
     fn pool() -> &'static Pool {
         static POOL: Pool = Pool::new();
         &POOL
     }
 
-    fn has_last_word(object: &Bound<'_, Self>) -> bool {
-        Future::has_last_word(object.as_super())
-    }
-
-    fn finalize(object: &Bound<'_, Self>) {
-        Future::finalize_future(object.as_super());
+    fn is_last_word_due(object: &Bound<'_, Self>) -> bool {
+        Future::is_last_word_due(object.as_super())
     }
 
     fn dispose(self, py: Python<'_>) {
         let Gathering { children, awaiter, .. } = self.0.into_inner();
         children.into_iter().for_each(|child| drop(child.into_bound(py)));
         drop(awaiter.map(|awaiter| awaiter.into_bound(py)));
-    }
-
-    unsafe fn drop_contents(object: &Bound<'_, Self>) {
-        // SAFETY: the object is being destroyed; its own part goes first, then its base's, once each.
-        unsafe {
-            dispose_own_contents(object);
-            dispose_own_contents(object.as_super());
-        }
     }
 }

@@ -9,7 +9,10 @@ use pyo3::{PyTraverseError, intern};
 
 use super::task::{Inner, Name, NewTask, Task};
 use crate::asyncio;
-use crate::ffi::pool::{Pool, Pooled, dispose_own_contents, drop_attached};
+use crate::ffi::finalizer::Finalize;
+use crate::ffi::newborn;
+use crate::ffi::pool::{Pool, Pooled};
+use crate::ffi::thread::attached;
 use crate::futures::Future;
 use crate::loop_ref::{LoopRef, report};
 
@@ -23,6 +26,7 @@ impl Task {
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyClassInitializer<Self> {
+        newborn::has_dict(cls.py());
         let native = cls.is(cls.py().get_type::<Self>());
         PyClassInitializer::from(Future::of_class(native)).add_subclass(Self::uninitialized())
     }
@@ -203,17 +207,7 @@ impl Task {
     }
 }
 
-impl Pooled for Task {
-    fn pool() -> &'static Pool {
-        static POOL: Pool = Pool::new();
-        &POOL
-    }
-
-    fn has_last_word(object: &Bound<'_, Self>) -> bool {
-        let future = object.as_super();
-        future.get().is_pending(object.py()) || Future::has_last_word(future)
-    }
-
+impl Finalize for Task {
     fn finalize(object: &Bound<'_, Self>) {
         let py = object.py();
         let future = object.as_super();
@@ -222,20 +216,26 @@ impl Pooled for Task {
         }
         Future::finalize_future(future);
     }
+}
+
+impl Pooled for Task {
+    type Base = Future;
+
+    fn pool() -> &'static Pool {
+        static POOL: Pool = Pool::new();
+        &POOL
+    }
+
+    fn is_last_word_due(object: &Bound<'_, Self>) -> bool {
+        let future = object.as_super();
+        future.get().is_pending(object.py()) || Future::is_last_word_due(future)
+    }
 
     fn dispose(self, py: Python<'_>) {
         let Inner { coroutine, context, fut_waiter, name } = self.inner.into_inner();
         drop((coroutine.map(|coroutine| coroutine.into_bound(py)), context.map(|context| context.into_bound(py))));
         if fut_waiter.is_some() || matches!(name, Name::Given(_)) {
-            drop_attached((fut_waiter, name));
-        }
-    }
-
-    unsafe fn drop_contents(object: &Bound<'_, Self>) {
-        // SAFETY: the object is being destroyed; its own part goes first, then its base's, once each.
-        unsafe {
-            dispose_own_contents(object);
-            dispose_own_contents(object.as_super());
+            attached(py, |_| drop((fut_waiter, name)));
         }
     }
 }

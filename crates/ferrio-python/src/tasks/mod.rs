@@ -50,7 +50,7 @@ mod wrap_future;
 
 use pyo3::prelude::*;
 
-use crate::ffi::{async_function, await_slots, pool};
+use crate::ffi::{async_function, await_slots, finalizer, pool};
 use crate::futures::Future;
 
 pub(crate) use any_future::{AnyFuture, Ending, cancel as cancel_future, current_task as running_task};
@@ -63,6 +63,7 @@ pub(crate) use wrap_future::wrap_future;
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     pool::install::<gather::GatheringFuture>(py);
+    finalizer::install::<gather::GatheringFuture>(py)?;
     await_slots::install::<Future, gather::GatheringFuture>(py);
     module.add("sleep", async_function::make::<sleep::SleepFunction>(py)?)?;
     module.add("wait", async_function::make::<wait::WaitFunction>(py)?)?;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -107,8 +107,6 @@ impl Task {
             let class = this.get_type().name()?;
             return Err(PyRuntimeError::new_err(format!("{class} object is already initialized")));
         }
-        // Raised again when all is well: what fails to begin is not "destroyed while pending".
-        task.log_destroy_pending.set(py, false);
         let coroutine = Some(new.coroutine.unbind());
         let inner = Inner { coroutine, context: Some(context), fut_waiter: None, name };
         drop(task.inner.replace(py, inner));
@@ -117,7 +115,6 @@ impl Task {
         } else {
             Self::queue_first_step(this, &loop_ref)?;
         }
-        task.log_destroy_pending.set(py, true);
         Ok(())
     }
 
@@ -166,11 +163,6 @@ impl Task {
         self.inner.with(py, |inner| inner.context.as_ref().map(|context| context.clone_ref(py).into_bound(py)))
     }
 
-    #[inline]
-    pub(super) fn coroutine<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.inner.with(py, |inner| inner.coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py).into_bound(py)))
-    }
-
     pub(super) fn fut_waiter<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.inner.with(py, |inner| inner.fut_waiter.as_ref().map(|waiter| waiter.clone_ref(py).into_bound(py)))
     }
@@ -184,21 +176,61 @@ impl Task {
     /// future of another make.
     pub(crate) fn request_cancel(this: &Bound<'_, Self>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let py = this.py();
-        let task = this.get();
-        let future = this.as_super();
-        if !future.get().is_pending(py) {
+        if !this.as_super().get().is_pending(py) {
             return Ok(false);
         }
-        task.cancels.set(py, task.cancels.get(py).saturating_add(1));
-        if let Some(waiter) = task.fut_waiter(py)
-            && cancel(&waiter, message)?
-        {
-            // What was cancelled wakes the task.
-            return Ok(true);
+        // Tasks that wait for tasks are followed one by one: by recursion, a long chain of them would exhaust the stack.
+        let mut task = this.clone();
+        let mut circle = Circle::new(this);
+        loop {
+            let cancels = &task.get().cancels;
+            cancels.set(py, cancels.get(py).saturating_add(1));
+            let Some(waiter) = task.get().fut_waiter(py) else { break };
+            match waiter.cast_into_exact::<Self>() {
+                Ok(next) if next.as_super().get().is_pending(py) => {
+                    circle.step(&next)?;
+                    task = next;
+                }
+                Ok(_) => break,
+                Err(waiter) => {
+                    if cancel(&waiter.into_inner(), message)? {
+                        // What was cancelled wakes the task.
+                        return Ok(true);
+                    }
+                    break;
+                }
+            }
         }
-        task.must_cancel.set(py, true);
-        future.get().set_cancel_message(py, message.cloned());
+        task.get().must_cancel.set(py, true);
+        task.as_super().get().set_cancel_message(py, message.cloned());
         Ok(true)
+    }
+}
+
+/// Notices that a walk from task to task goes round: by a mark, which is moved on at every doubling of the distance.
+struct Circle<'py> {
+    mark: Bound<'py, Task>,
+    steps: usize,
+    limit: usize,
+}
+
+impl<'py> Circle<'py> {
+    fn new(start: &Bound<'py, Task>) -> Self {
+        Self { mark: start.clone(), steps: 0, limit: 1 }
+    }
+
+    /// # Errors
+    ///
+    /// `RecursionError` if the walk has been at `task` before, sooner or later.
+    fn step(&mut self, task: &Bound<'py, Task>) -> PyResult<()> {
+        if task.is(&self.mark) {
+            return Err(PyRecursionError::new_err("maximum recursion depth exceeded: tasks wait for each other"));
+        }
+        self.steps += 1;
+        if self.steps == self.limit {
+            *self = Self { mark: task.clone(), steps: 0, limit: self.limit * 2 };
+        }
+        Ok(())
     }
 }
 

@@ -75,9 +75,10 @@ impl TaskWakeup {
         let py = future.py();
         let Some(task) = self.0.clone_ref(py) else { return Ok(()) };
         awaited_by::discard(future, task.bind(py).as_any())?;
-        let outcome = match future.cast::<Future>() {
-            Ok(future) => Future::failure(future),
-            Err(_) => match future.call_method0(intern!(py, "result")) {
+        let outcome = match Future::native(future) {
+            Some(future) => Future::failure(future),
+            // A subclass may have a `result` of its own.
+            None => match future.call_method0(intern!(py, "result")) {
                 Ok(_) => Ok(None),
                 Err(error) => Ok(Some(error.into_value(py).into_bound(py).into_any())),
             },

@@ -14,7 +14,7 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use slab::Slab;
 
@@ -116,11 +116,11 @@ impl Reactor {
     }
 
     pub(super) fn watch_wake_fd(&self, fd: impl AsFd) -> io::Result<()> {
-        self.poller()?.add_edge(fd.as_fd(), WAKE)
+        self.poller()?.add_edge(fd.as_fd().as_raw_fd(), WAKE)
     }
 
     pub(super) fn watch_signal_pipe(&self, fd: impl AsFd) -> io::Result<()> {
-        self.poller()?.add(fd.as_fd(), SIGNAL, Interest { readable: true, writable: false })
+        self.poller()?.add(fd.as_fd().as_raw_fd(), SIGNAL, Interest { readable: true, writable: false })
     }
 
     /// Whether any descriptor is watched.
@@ -268,16 +268,16 @@ impl Reactor {
             return Ok(());
         }
         let poller = self.poller()?;
-        let result = borrow(number).and_then(|fd| match (armed.is_none(), wanted.is_none()) {
-            (true, _) => poller.add(fd, key.token(), wanted),
+        let result = match (armed.is_none(), wanted.is_none()) {
+            (true, _) => poller.add(number, key.token(), wanted),
             // Nothing wanted is not the same as an empty interest: the kernel would go on to report hang-ups.
-            (false, true) => poller.delete(fd),
-            (false, false) => match poller.modify(fd, key.token(), wanted) {
+            (false, true) => poller.delete(number),
+            (false, false) => match poller.modify(number, key.token(), wanted) {
                 // Closed and opened again under our feet: the number is what was asked for, so watch its new owner.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => poller.add(fd, key.token(), wanted),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => poller.add(number, key.token(), wanted),
                 result => result,
             },
-        });
+        };
         if result.is_ok() || wanted.is_none() {
             source.armed = wanted;
             if wanted.is_none() {
@@ -301,13 +301,4 @@ enum Tell {
     IfChanged,
     /// Even if not, unless nothing is wanted.
     Always,
-}
-
-fn borrow(fd: RawFd) -> io::Result<BorrowedFd<'static>> {
-    if fd < 0 {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
-    }
-    // SAFETY: the descriptor is used for one epoll_ctl, which answers EBADF for one that is not open, and it is not -1,
-    // the one value that a BorrowedFd must not have.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }

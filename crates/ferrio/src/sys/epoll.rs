@@ -5,7 +5,7 @@
 //! descriptor whose reader takes what it likes. This file is the whole of what they would do for us.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -79,7 +79,8 @@ impl Events {
 /// One `epoll` instance.
 ///
 /// It is `Sync`: a thread may register while another waits. What is registered, and under which token, is the
-/// reactor's business.
+/// reactor's business. A descriptor is named by its number, as the kernel has it: its owner may have closed it, which is
+/// answered by an error and harms nothing.
 #[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,
@@ -103,8 +104,8 @@ impl Poller {
     /// # Errors
     ///
     /// `EEXIST` if `fd` is registered, `EPERM` if it has no readiness (a regular file), `EBADF`, `ENOSPC`, `ENOMEM`.
-    pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token), interest.flags())?)
+    pub fn add(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, borrow(fd)?, EventData::new_u64(token), interest.flags())?)
     }
 
     /// Registers `fd` for reading, edge-triggered: one event for each write to the other end.
@@ -112,8 +113,8 @@ impl Poller {
     /// # Errors
     ///
     /// As for [`add`](Self::add).
-    pub fn add_edge(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN | EventFlags::ET)?)
+    pub fn add_edge(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, borrow(fd)?, EventData::new_u64(token), EventFlags::IN | EventFlags::ET)?)
     }
 
     /// Changes token and interest of a registered `fd`.
@@ -121,8 +122,8 @@ impl Poller {
     /// # Errors
     ///
     /// `ENOENT` if `fd` is not registered, `EBADF` if it is not open.
-    pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(token), interest.flags())?)
+    pub fn modify(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, borrow(fd)?, EventData::new_u64(token), interest.flags())?)
     }
 
     /// Forgets `fd`.
@@ -130,8 +131,8 @@ impl Poller {
     /// # Errors
     ///
     /// `ENOENT` if `fd` is not registered, `EBADF` if it is not open.
-    pub fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(epoll::delete(&self.epoll, fd)?)
+    pub fn delete(&self, fd: RawFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, borrow(fd)?)?)
     }
 
     /// Waits until something is ready, but no longer than `timeout`; `None` waits without a limit.
@@ -194,6 +195,16 @@ impl Poller {
             unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.buffer.as_mut_ptr(), events.capacity(), millis) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
+}
+
+/// `fd` for one `epoll_ctl`, in the form that it takes.
+fn borrow<'a>(fd: RawFd) -> io::Result<BorrowedFd<'a>> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: not -1, the one value that a BorrowedFd must not have. Nothing but an `epoll_ctl` is done with it, which
+    // answers EBADF for a descriptor that is not open.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 impl Events {

@@ -1,0 +1,111 @@
+"""`AbstractEventLoop`, method by method: ferrio has each of them on Unix, with asyncio's parameters.
+
+What is not there yet stands in `MISSING`, by name and with what it waits for; a name that has come must leave the list.
+"""
+
+import asyncio
+import inspect
+
+import pytest
+
+import ferrio
+
+STREAMS = "needs transports"
+MISSING = {
+    "connect_read_pipe": STREAMS,
+    "connect_write_pipe": STREAMS,
+    "create_datagram_endpoint": STREAMS,
+    "create_unix_connection": STREAMS,
+    "create_unix_server": STREAMS,
+    "sendfile": STREAMS,
+    "start_tls": "needs transports and TLS",
+    "subprocess_exec": "needs pipe transports",
+    "subprocess_shell": "needs pipe transports",
+    "sock_sendfile": "needs the reactor's side of sendfile",
+}
+# asyncio's own Unix loops leave them at NotImplementedError, or have long lost them.
+NOWHERE = {"_timer_handle_cancelled"}
+
+METHODS = sorted(
+    name for name, value in vars(asyncio.AbstractEventLoop).items() if inspect.isfunction(value) and name not in NOWHERE
+)
+
+
+def has(cls, name):
+    """Whether a class has more than the abstract method, which raises NotImplementedError."""
+    return getattr(cls, name, None) is not getattr(asyncio.AbstractEventLoop, name, None)
+
+
+def test_there_is_something_to_walk_over():
+    assert len(METHODS) > 50
+    assert set(METHODS) >= {"call_soon", "create_task", "sock_recv", "add_signal_handler", "getaddrinfo"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_method_is_abstract(name):
+    if name in MISSING:
+        pytest.xfail(MISSING[name]) if not has(ferrio.EventLoop, name) else pytest.fail(
+            f"{name} is there: take it off the list"
+        )
+    assert has(ferrio.EventLoop, name)
+
+
+def test_the_list_of_what_is_missing_names_methods():
+    assert set(MISSING) <= set(METHODS)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in MISSING])
+def test_parameters_are_those_of_asyncio(name):
+    """Every parameter that asyncio's loop has, ferrio's has: by the same name, of the same kind, as optional."""
+    theirs = inspect.signature(getattr(asyncio.SelectorEventLoop, name)).parameters
+    try:
+        ours = inspect.signature(getattr(ferrio.EventLoop, name)).parameters
+    except ValueError:
+        pytest.fail(f"{name} has no signature")
+    kinds = inspect.Parameter
+    takes_any_keyword = any(parameter.kind is kinds.VAR_KEYWORD for parameter in ours.values())
+    for parameter in theirs.values():
+        if parameter.kind is kinds.VAR_KEYWORD or parameter.name.startswith("_"):
+            continue
+        if parameter.name not in ours:
+            assert takes_any_keyword, f"no parameter {parameter.name}"
+            assert parameter.kind is kinds.KEYWORD_ONLY
+            continue
+        own = ours[parameter.name]
+        if own.kind is not kinds.POSITIONAL_ONLY or parameter.name != "self":
+            assert own.kind is parameter.kind, f"{parameter.name} is {own.kind.description}"
+        if parameter.default is not kinds.empty:
+            assert own.default is not kinds.empty, f"{parameter.name} is required"
+
+
+def test_coroutines_are_coroutines():
+    """What is a coroutine function there gives an awaitable here."""
+    loop = ferrio.new_event_loop()
+    coroutines = [
+        loop.shutdown_asyncgens(),
+        loop.shutdown_default_executor(),
+        loop.getaddrinfo("127.0.0.1", 80),
+        loop.getnameinfo(("127.0.0.1", 80)),
+    ]
+    for coroutine in coroutines:
+        assert asyncio.iscoroutine(coroutine)
+        assert inspect.isawaitable(coroutine)
+        coroutine.close()
+    loop.close()
+
+
+def test_the_class_is_one_of_asyncios(loop):
+    """Libraries ask."""
+    assert isinstance(loop, asyncio.AbstractEventLoop)
+    assert issubclass(type(loop), asyncio.AbstractEventLoop)
+
+
+def test_attributes_that_libraries_read(loop):
+    """Half-private, and read by debuggers, test frameworks and other loops' users."""
+    assert loop.slow_callback_duration == 0.1
+    assert loop._signal_handlers == {} or not hasattr(loop, "_signal_handlers")
+    assert loop._default_executor is None
+    assert loop._debug is False
+    assert loop._task_factory is None
+    loop.anything = 1
+    assert loop.anything == 1
