@@ -44,7 +44,7 @@ mod _ferrio {
     #[pymodule_export]
     use crate::loop_ref::unfinished_tasks;
     #[pymodule_export]
-    use crate::runners::{Runner, run};
+    use crate::runners::{Runner, follow_policy, run};
     #[pymodule_export]
     use crate::tasks::Task;
     #[cfg(debug_assertions)]
