@@ -23,7 +23,7 @@ use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method::CallArguments;
 use crate::ffi::pool::{self, Pool, Pooled};
 use crate::ffi::runnable::{Job, leave, runnable};
-use crate::loop_ref::{LoopRef, Timer, report};
+use crate::loop_ref::{Due, LoopRef, Timer, report};
 use crate::tasks::{cancellation, running_task};
 
 /// Adds what the module exports.
@@ -174,7 +174,7 @@ impl Timeout {
         let Some(when) = this.get().when.get(py) else { return Ok(()) };
         let alarm = if when > loop_ref.time(py)? {
             let on_timeout = |_| Ok((this.getattr(intern!(py, "_on_timeout"))?, Vec::new()));
-            Alarm::Timer(loop_ref.set_timer::<Expire>(this, when, on_timeout)?)
+            Alarm::Timer(loop_ref.set_timer::<Expire>(this, Due::At(when), on_timeout)?)
         } else if let Some(core) = loop_ref.ours() {
             core.admit(py)?;
             this.get().queued.set(py, this.get().queued.get(py) + 1);
