@@ -61,6 +61,7 @@ imported! {
     sleep = "asyncio.tasks"."sleep";
     wait = "asyncio.tasks"."wait";
     gather = "asyncio.tasks"."gather";
+    current_python_tasks = "asyncio.tasks"."_current_tasks";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     warn = "warnings"."warn";

@@ -16,7 +16,7 @@ use crate::ffi::async_function::{self, AsyncFunction};
 use crate::ffi::method::CallArguments;
 use crate::futures::{Future, Notified};
 use crate::loop_ref::LoopRef;
-use crate::tasks::{AnyFuture, cancel_future, ensure_future};
+use crate::tasks::{AnyFuture, cancel_future, ensure_future, running_task};
 use crate::timeouts::Timeout;
 
 /// Adds what the module exports.
@@ -59,6 +59,7 @@ enum WaitFor {
     Cancels {
         future: Py<PyAny>,
         waiter: Py<Future>,
+        awaiter: Option<Py<PyAny>>,
     },
     Over,
 }
@@ -78,9 +79,10 @@ impl Frame for WaitFor {
                     }
                 }
             }
-            Self::Cancels { future, waiter } => {
+            Self::Cancels { future, waiter, awaiter } => {
                 let future = future.bind(py);
-                AnyFuture::of(future).forget(waiter.bind(py).as_any(), None)?;
+                let awaiter = awaiter.as_ref().map(|awaiter| awaiter.bind(py));
+                AnyFuture::of(future).forget(waiter.bind(py).as_any(), awaiter)?;
                 outcome?;
                 timed_out(future)
             }
@@ -95,9 +97,10 @@ impl Frame for WaitFor {
                 visit.call(timeout)
             }
             Self::Waits(scope) => visit.call(scope),
-            Self::Cancels { future, waiter } => {
+            Self::Cancels { future, waiter, awaiter } => {
                 visit.call(future)?;
-                visit.call(waiter)
+                visit.call(waiter)?;
+                visit.call(awaiter)
             }
             Self::Over => Ok(()),
         }
@@ -134,10 +137,13 @@ impl WaitFor {
             return AnyFuture::of(&future).result().map(Next::Return);
         }
         // Not the future itself: a cancellation of this coroutine must not be taken for the future's.
-        let waiter = Bound::new(py, Future::new(py, LoopRef::running(py)?)?)?;
-        AnyFuture::of(&future).notify::<Release>(&waiter, None)?;
+        let loop_ref = LoopRef::running(py)?;
+        let waiter = Bound::new(py, Future::new(py, loop_ref.clone_ref(py))?)?;
+        let awaiter = running_task(loop_ref.bind(py))?;
+        AnyFuture::of(&future).notify::<Release>(&waiter, awaiter.as_ref())?;
         cancel_future(&future, None)?;
-        *self = Self::Cancels { future: future.unbind(), waiter: waiter.clone().unbind() };
+        let (future, awaiter) = (future.unbind(), awaiter.map(Bound::unbind));
+        *self = Self::Cancels { future, waiter: waiter.clone().unbind(), awaiter };
         Ok(Next::Await(waiter.into_any()))
     }
 }

@@ -191,7 +191,6 @@ fn set_timer(loop_ref: &LoopRef, waiter: &Bound<'_, Future>, timeout: &Bound<'_,
     if timeout.is_none() {
         return Ok(None);
     }
-    let py = waiter.py();
     let due = Due::After(timeout.extract()?);
     let timer = loop_ref.set_timer::<Resolve>(waiter, due, |py| {
         let release = py.import("asyncio.futures")?.getattr(intern!(py, "_set_result_unless_cancelled"))?;
