@@ -190,3 +190,49 @@ def run(
 ) -> _T: ...
 
 def unfinished_tasks() -> list[asyncio.Task[Any]]: ...
+
+@disjoint_base
+class Lock(asyncio.Lock):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class Event(asyncio.Event):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class Condition(asyncio.Condition):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class Semaphore(asyncio.Semaphore):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class BoundedSemaphore(asyncio.BoundedSemaphore):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class Barrier(asyncio.Barrier):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+BrokenBarrierError = asyncio.BrokenBarrierError
+
+@disjoint_base
+class Queue(asyncio.Queue[_T]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def shutdown(self, immediate: bool = False) -> None: ...
+
+@disjoint_base
+class LifoQueue(asyncio.LifoQueue[_T]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def shutdown(self, immediate: bool = False) -> None: ...
+
+@disjoint_base
+class PriorityQueue(asyncio.PriorityQueue[_T]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def shutdown(self, immediate: bool = False) -> None: ...
+
+QueueEmpty = asyncio.QueueEmpty
+QueueFull = asyncio.QueueFull
+
+class QueueShutDown(Exception): ...

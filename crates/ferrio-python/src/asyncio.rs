@@ -52,6 +52,18 @@ imported! {
     sleep = "asyncio.tasks"."sleep";
     wait = "asyncio.tasks"."wait";
     gather = "asyncio.tasks"."gather";
+    deque = "collections"."deque";
+    heappush = "heapq"."heappush";
+    heappop = "heapq"."heappop";
+    lock_class = "asyncio.locks"."Lock";
+    event_class = "asyncio.locks"."Event";
+    condition_class = "asyncio.locks"."Condition";
+    semaphore_class = "asyncio.locks"."Semaphore";
+    bounded_semaphore_class = "asyncio.locks"."BoundedSemaphore";
+    barrier_class = "asyncio.locks"."Barrier";
+    queue_class = "asyncio.queues"."Queue";
+    lifo_queue_class = "asyncio.queues"."LifoQueue";
+    priority_queue_class = "asyncio.queues"."PriorityQueue";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     warn = "warnings"."warn";
@@ -60,7 +72,24 @@ imported! {
 /// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
 /// place, and what is called when the interpreter goes and imports nothing any more.
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
-    let names = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class, warn];
+    let names = [
+        handle_class,
+        timer_handle_class,
+        future_class,
+        task_class,
+        transport_class,
+        server_class,
+        warn,
+        lock_class,
+        event_class,
+        condition_class,
+        semaphore_class,
+        bounded_semaphore_class,
+        barrier_class,
+        queue_class,
+        lifo_queue_class,
+        priority_queue_class,
+    ];
     names.into_iter().try_for_each(|name| name(py).map(drop))
 }
 
@@ -96,6 +125,9 @@ macro_rules! exceptions {
 
 exceptions! {
     cancelled_error = "asyncio.exceptions"."CancelledError";
+    broken_barrier_error = "asyncio.exceptions"."BrokenBarrierError";
+    queue_empty = "asyncio.queues"."QueueEmpty";
+    queue_full = "asyncio.queues"."QueueFull";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
 }
 

@@ -1,6 +1,7 @@
 //! The extension module `ferrio._ferrio`: asyncio's objects on ferrio's engine.
 
 mod asyncio;
+mod classes;
 mod coroutine;
 mod current;
 mod descriptors;
@@ -9,8 +10,10 @@ mod ffi;
 mod futures;
 mod graph;
 mod handles;
+mod locks;
 mod loop_ref;
 mod os_error;
+mod queues;
 mod runners;
 mod tasks;
 mod transports;
@@ -28,6 +31,7 @@ mod _ferrio {
     use crate::futures::SetResult;
     use crate::tasks::SleepFunction;
     use crate::transports::Write;
+    use crate::{locks, queues};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -71,6 +75,8 @@ mod _ferrio {
         finalizer::install_with_deallocator::<EventLoop>(py)?;
         finalizer::install_with_deallocator::<SocketTransport>(py)?;
         method::install::<Write>(py)?;
+        locks::add(module)?;
+        queues::add(module)?;
         Ok(())
     }
 }

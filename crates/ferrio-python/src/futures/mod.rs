@@ -19,6 +19,6 @@ mod iter;
 mod methods;
 
 pub(crate) use callbacks::Callback;
-pub(crate) use future::Future;
+pub(crate) use future::{Future, State};
 pub(crate) use iter::thrown;
 pub(crate) use methods::SetResult;
