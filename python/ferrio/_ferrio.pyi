@@ -6,6 +6,7 @@ differs: what asyncio has on newer Pythons and ferrio on all.
 
 import asyncio
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
@@ -189,8 +190,6 @@ def run(
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> _T: ...
 
-def unfinished_tasks() -> list[asyncio.Task[Any]]: ...
-
 @disjoint_base
 class Lock(asyncio.Lock):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
@@ -228,11 +227,14 @@ class LifoQueue(asyncio.LifoQueue[_T]):
     def shutdown(self, immediate: bool = False) -> None: ...
 
 @disjoint_base
-class PriorityQueue(asyncio.PriorityQueue[_T]):
+class PriorityQueue(asyncio.PriorityQueue[Any]):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def shutdown(self, immediate: bool = False) -> None: ...
 
 QueueEmpty = asyncio.QueueEmpty
 QueueFull = asyncio.QueueFull
 
-class QueueShutDown(Exception): ...
+if sys.version_info >= (3, 13):
+    QueueShutDown = asyncio.QueueShutDown
+else:
+    class QueueShutDown(Exception): ...

@@ -2,11 +2,11 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::{PyClass, PyTypeInfo};
+use pyo3::PyClass;
 
 /// Adds a class to the module, under the short name that errors know Python's own classes by: "'Lock' object ...".
 pub(crate) fn add<T: PyClass>(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let class = T::type_object(module.py());
+    let class = module.py().get_type::<T>();
     // PyO3 names a class together with its module. To assign the name is what shortens it.
     class.setattr(intern!(module.py(), "__name__"), class.name()?)?;
     module.add(class.name()?, &class)
