@@ -70,10 +70,11 @@ def test_wrong_arguments(name):
 def test_values_that_are_refused(parity):
     def body(case):
         aio = package(case)
-        for make in (aio.Semaphore, aio.BoundedSemaphore, aio.Barrier):
-            for value in (-1, -(10**30)):
-                case.raised(make, value)
+        for value in (-1, -(10**30)):
+            case.raised(aio.Semaphore, value)
+            case.raised(aio.BoundedSemaphore, value)
         case.raised(aio.Barrier, 0)
+        case.raised(aio.Barrier, -1)
         case.raised(aio.Lock().release)
         case.raised(aio.BoundedSemaphore(3).release)
         case.raised(aio.Condition().notify)

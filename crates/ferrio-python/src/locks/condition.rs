@@ -116,7 +116,7 @@ impl Condition {
     /// Wakes at most `n` tasks that wait. They go on when they have the lock, which this does not release.
     ///
     /// Raises RuntimeError if nobody has the lock.
-    #[pyo3(signature = (n=1.0))]
+    #[pyo3(signature = (n=1.0), text_signature = "($self, n=1)")]
     fn notify(slf: &Bound<'_, Self>, n: f64) -> PyResult<()> {
         if !Self::is_locked(slf)? {
             return Err(PyRuntimeError::new_err("cannot notify on un-acquired lock"));

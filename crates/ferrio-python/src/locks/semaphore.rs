@@ -31,7 +31,9 @@ impl Permits {
     fn new(value: &Bound<'_, PyAny>) -> PyResult<Self> {
         match value.extract() {
             Ok(count) => Ok(Self(count)),
-            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) && value.gt(0)? => Ok(Self::ENDLESS),
+            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
+                Ok(if value.gt(0)? { Self::ENDLESS } else { Self(i64::MIN) })
+            }
             Err(_) if value.cast::<PyFloat>().is_ok_and(|value| value.value() == f64::INFINITY) => Ok(Self::ENDLESS),
             Err(error) => Err(error),
         }

@@ -82,7 +82,7 @@ impl Queue {
     /// Ends the queue (asyncio 3.13): put() raises QueueShutDown from now on, and get() when no item is left.
     ///
     /// With `immediate` the items are thrown away, and count as done.
-    #[pyo3(signature = (immediate=None))]
+    #[pyo3(signature = (immediate=None), text_signature = "($self, immediate=False)")]
     fn shutdown(slf: &Bound<'_, Self>, immediate: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         Self::shut_down(slf, immediate.map_or(Ok(false), |immediate| immediate.is_truthy())?)
     }
