@@ -12,8 +12,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import ferrio
 import pytest
+
+import ferrio
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benches/*.md")])
@@ -72,7 +73,9 @@ def test_programs_run_and_print_what_the_document_says(block, output, tmp_path):
         assert done.stdout == output
 
 
-@pytest.mark.parametrize("document", [pytest.param(document, id=str(document.relative_to(ROOT))) for document in DOCUMENTS])
+@pytest.mark.parametrize(
+    "document", [pytest.param(document, id=str(document.relative_to(ROOT))) for document in DOCUMENTS]
+)
 def test_links_and_commands_lead_somewhere(document):
     text = document.read_text()
     prose = FENCE.sub("", text)

@@ -6,12 +6,13 @@ import inspect
 import re
 import weakref
 
-import ferrio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.case import describe, neutral
 from support.traces import Tasks, package, programs, property_test
+
+import ferrio
 
 CLASSES = ["Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"]
 # What changed in how permits and notifications are handed on; see asyncio's own changes.
@@ -22,9 +23,13 @@ def make(module, name):
     return getattr(module, name)(*[2] if name == "Barrier" else [])
 
 
+def short(text):
+    """The text without addresses and names of modules."""
+    return re.sub(r"<[\w.]*\.(?=\w+ object)", "<", neutral(text))
+
+
 def text(object):
-    """The object's repr, without its address and the name of its module."""
-    return re.sub(r"<[\w.]*\.(?=\w+ object)", "<", neutral(repr(object)))
+    return short(repr(object))
 
 
 # What a class is
@@ -131,7 +136,9 @@ def test_bound_to_the_loop_of_the_first_wait(parity, name):
             case(shared._loop is asyncio.get_running_loop())
             waiting.cancel()
             done = await asyncio.gather(waiting, return_exceptions=True)
-            case([(type(error).__name__, re.sub(r"<[\w.]*\.(?=\w+ object)", "<", neutral(str(error)))) for error in done])
+            case(
+                [(type(error).__name__, re.sub(r"<[\w.]*\.(?=\w+ object)", "<", neutral(str(error)))) for error in done]
+            )
             if name != "Event":
                 shared.release()
 
@@ -394,7 +401,7 @@ def test_no_cycles(loop, name):
     """What waited and was cancelled, and the lock itself, go without the collector."""
     shared = make(ferrio, name)
 
-    async def wait():
+    async def wait(shared):
         if name in ("Event", "Barrier"):
             await shared.wait()
         elif name == "Condition":
@@ -403,10 +410,10 @@ def test_no_cycles(loop, name):
         else:
             await shared.acquire()
 
-    async def main():
+    async def main(shared):
         if name in ("Lock", "Semaphore"):
             await shared.acquire()
-        tasks = [asyncio.ensure_future(wait()) for _ in range(1 if name == "Barrier" else 3)]
+        tasks = [asyncio.ensure_future(wait(shared)) for _ in range(1 if name == "Barrier" else 3)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         waiters = [weakref.ref(task._fut_waiter) for task in tasks]
@@ -420,9 +427,9 @@ def test_no_cycles(loop, name):
     gc.collect()
     gc.disable()
     try:
-        references = loop.run_until_complete(main())
+        references = loop.run_until_complete(main(shared))
         references.append(weakref.ref(shared))
-        del shared, wait
+        del shared
         assert [reference() for reference in references] == [None] * len(references)
     finally:
         gc.enable()
@@ -574,7 +581,9 @@ def test_condition_program(parity, program):
 @SINCE
 @property_test
 @given(
-    program=programs(st.just(("wait",)), st.just(("wait",)), st.just(("wait",)), st.just(("reset",)), st.just(("abort",))),
+    program=programs(
+        st.just(("wait",)), st.just(("wait",)), st.just(("wait",)), st.just(("reset",)), st.just(("abort",))
+    ),
     parties=st.integers(1, 4),
 )
 def test_barrier_program(parity, program, parties):

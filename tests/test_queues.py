@@ -6,13 +6,14 @@ import inspect
 import re
 import weakref
 
-import ferrio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.case import neutral
 from support.loops import since
 from support.traces import Tasks, package, programs, property_test
+
+import ferrio
 
 CLASSES = ["Queue", "LifoQueue", "PriorityQueue"]
 SHUTDOWN = pytest.mark.asyncio_since("3.13", "Queue.shutdown")
@@ -259,7 +260,9 @@ def test_bound_to_the_loop_of_the_first_wait(parity):
             await asyncio.sleep(0)
             waiting.cancel()
             done = await asyncio.gather(waiting, return_exceptions=True)
-            case([(type(error).__name__, re.sub(r"<[\w.]*\.(?=\w+ object)", "<", neutral(str(error)))) for error in done])
+            case(
+                [(type(error).__name__, re.sub(r"<[\w.]*\.(?=\w+ object)", "<", neutral(str(error)))) for error in done]
+            )
 
         queue.put_nowait(1)
         for get in (queue.join, queue.join, queue.get, queue.get, queue.get):
@@ -301,7 +304,7 @@ def test_no_cycles(loop, method):
     if method != "get":
         queue.put_nowait("full")
 
-    async def main():
+    async def main(queue):
         make = getattr(queue, method)
         tasks = [asyncio.ensure_future(make(*["item"] if method == "put" else [])) for _ in range(3)]
         await asyncio.sleep(0)
@@ -316,7 +319,7 @@ def test_no_cycles(loop, method):
     gc.collect()
     gc.disable()
     try:
-        references = loop.run_until_complete(main())
+        references = loop.run_until_complete(main(queue))
         references.append(weakref.ref(queue))
         del queue
         assert [reference() for reference in references] == [None] * len(references)

@@ -152,14 +152,14 @@ def test_one_that_outlives_its_loop(loop_factory):
             events.append("finally")
 
     loop = loop_factory()
-    left = generator()
+    left = [generator()]
 
     async def begin():
-        await anext(left)
+        await anext(left[0])
 
     loop.run_until_complete(begin())
     loop.close()
-    del left
+    left.clear()
     gc.collect()
     assert events == []
 

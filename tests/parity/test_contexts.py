@@ -279,6 +279,4 @@ def test_the_exception_handler_runs_in_the_context_of_what_failed(parity):
         del failed
         case.loop.call_exception_handler({"message": "by hand"})
 
-    import sys
-
     assert parity(body)[0] == ["callback", "task", "none"]

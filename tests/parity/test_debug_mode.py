@@ -257,12 +257,17 @@ class TestOrigins:
 
     def test_handles_and_futures(self, loop):
         loop.set_debug(True)
-        line = sys._getframe().f_lineno + 1
-        things = [loop.call_soon(int), loop.call_later(1e6, int), loop.call_soon_threadsafe(int), asyncio.Future(loop=loop)]
-        for thing in things:
+        first = sys._getframe().f_lineno
+        things = [
+            loop.call_soon(int),
+            loop.call_later(1e6, int),
+            loop.call_soon_threadsafe(int),
+            asyncio.Future(loop=loop),
+        ]
+        for number, thing in enumerate(things, first + 2):
             frame = thing._source_traceback[-1]
-            assert (frame.filename, frame.lineno) == (__file__, line)
-            assert f"created at {__file__}:{line}" in repr(thing)
+            assert (frame.filename, frame.lineno) == (__file__, number)
+            assert f"created at {__file__}:{number}" in repr(thing)
         loop.set_debug(False)
         assert loop.call_soon(int)._source_traceback is None
         assert loop.create_future()._source_traceback is None
@@ -363,7 +368,6 @@ class TestOrigins:
             def forget():
                 with pytest.warns(RuntimeWarning, match="never awaited") as warned:
                     forgotten()
-                    gc.collect()
                 case("Coroutine created at" in str(warned[0].message))
 
             forget()
@@ -437,6 +441,7 @@ def test_errors_in_the_logging_of_slow_callbacks(loop, exceptions, warnings_logg
 
 def test_the_name_of_what_is_described(parity):
     """How callbacks of all kinds are named."""
+
     class Method:
         def method(self):
             pass

@@ -2,10 +2,42 @@
 
 import asyncio
 import os
+import selectors
 import sys
 import threading
 
 import ferrio
+
+
+class _Leaping:
+    """A selector that waits for nothing: it adds the time that it should have waited to its loop's clock."""
+
+    def __init__(self, selector):
+        self.selector = selector
+        self.now = 0.0
+
+    def __getattr__(self, name):
+        return getattr(self.selector, name)
+
+    def select(self, timeout=None):
+        ready = self.selector.select(0 if timeout is not None else None)
+        if not ready and timeout is not None:
+            self.now += max(timeout, 0)
+        return ready
+
+
+class _SteppedAsyncioLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop on a clock that begins at zero and passes only when the loop would wait for a timer."""
+
+    def __init__(self):
+        self._clock = _Leaping(selectors.DefaultSelector())
+        super().__init__(self._clock)
+
+    def time(self):
+        return self._clock.now
+
+
+STEPPED = {"asyncio": _SteppedAsyncioLoop, "ferrio": lambda: ferrio.EventLoop(_stepped_clock=True)}
 
 FACTORIES = {"asyncio": asyncio.new_event_loop, "ferrio": ferrio.new_event_loop}
 

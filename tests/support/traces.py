@@ -6,9 +6,10 @@ cancel one, and everything that happens is recorded in the order in which it doe
 
 import asyncio
 
-import ferrio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
+import ferrio
 
 PACKAGES = {"asyncio": asyncio, "ferrio": ferrio}
 

@@ -1,8 +1,8 @@
 //! Classes that stand for asyncio's.
 
+use pyo3::PyClass;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::PyClass;
 
 /// Adds a class to the module, under the short name that errors know Python's own classes by: "'Lock' object ...".
 pub(crate) fn add<T: PyClass>(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -34,6 +34,7 @@ mod tasks;
 pub(crate) use schedule::CallSoon;
 pub(crate) use tasks::CreateFuture;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -47,6 +48,7 @@ use pyo3::{PyTraverseError, ffi, intern};
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
+use crate::ffi::newborn;
 use crate::handles::Handle;
 use crate::loop_ref::LoopCore;
 
@@ -68,23 +70,28 @@ pub(crate) struct EventLoop {
 
 #[pymethods]
 impl EventLoop {
-    /// The arguments are a subclass's own.
+    /// The arguments are a subclass's own, but for one that tests have: `_stepped_clock=True` makes a loop whose time begins
+    /// at zero and passes only when the loop would wait for a timer, which it does not.
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, _stepped_clock=false, **_kwargs))]
     fn __new__(
         py: Python<'_>,
         _args: &Bound<'_, PyTuple>,
+        _stepped_clock: bool,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let engine = engine::EventLoop::new(Clock::Monotonic)?;
+        let clock = if _stepped_clock { Clock::Stepped(Cell::new(0)) } else { Clock::Monotonic };
+        let engine = engine::EventLoop::new(clock)?;
         let core = LoopCore::new(engine, errors::debug_by_default(py)?);
+        let asyncgens = asyncgens::AsyncGens::new(py)?;
+        newborn::has_dict(py);
         Ok(PyClassInitializer::from(core).add_subclass(Self {
             stopping: GilCopy::new(false),
             process: std::process::id(),
             task_factory: GilCell::default(),
             exception_handler: GilCell::default(),
             executor: GilCell::default(),
-            asyncgens: GilCell::new(asyncgens::AsyncGens::new(py)?),
+            asyncgens: GilCell::new(asyncgens),
             signal_handlers: GilCell::default(),
             watched: GilCell::default(),
             wakeup_fd: GilCopy::new(None),

@@ -78,20 +78,22 @@ impl EventLoop {
 
     /// Receives a datagram into the writable buffer `buf`, at most `nbytes` bytes or as many as there is room for if that
     /// is 0; returns the number of bytes and the sender's address. A cancelled call has received nothing.
-    #[pyo3(signature = (sock, buf, nbytes=0))]
+    #[pyo3(signature = (sock, buf, nbytes=None), text_signature = "($self, sock, buf, nbytes=0)")]
     fn sock_recvfrom_into<'py>(
         slf: &Bound<'py, Self>,
         sock: Bound<'py, PyAny>,
         buf: Py<PyAny>,
-        nbytes: isize,
+        nbytes: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let socket = Socket::new(slf, sock)?;
         Coroutine::new(slf.py(), "sock_recvfrom_into", async move {
             let call = |sock: &Bound<'_, PyAny>| {
                 let py = sock.py();
-                let buf = buf.bind(py);
-                let room = if nbytes == 0 { isize::try_from(buf.len()?)? } else { nbytes };
-                unless_blocked(sock.call_method1(intern!(py, "recvfrom_into"), (buf, room)))
+                let received = match &nbytes {
+                    Some(nbytes) => sock.call_method1(intern!(py, "recvfrom_into"), (&buf, nbytes)),
+                    None => sock.call_method1(intern!(py, "recvfrom_into"), (&buf,)),
+                };
+                unless_blocked(received)
             };
             socket.attempt(Direction::Read, call).await
         })

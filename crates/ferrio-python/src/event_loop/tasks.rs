@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use super::EventLoop;
 use crate::ffi::method::{CallArguments, FastMethod};
@@ -19,33 +19,26 @@ impl EventLoop {
     ///
     /// `name`, `context` and `eager_start` are the task's; a task factory gets these and all others that are given.
     /// Raises RuntimeError if the loop is closed, TypeError if `coro` is no coroutine.
-    #[pyo3(signature = (coro, *, name=None, context=None, eager_start=None, **kwargs))]
+    // A factory is given what the caller gave and no more, None included: so the keywords are taken as they come.
+    #[pyo3(
+        signature = (coro, **kwargs),
+        text_signature = "($self, coro, *, name=None, context=None, eager_start=None, **kwargs)"
+    )]
     fn create_task<'py>(
         slf: &Bound<'py, Self>,
         coro: Bound<'py, PyAny>,
-        name: Option<Bound<'py, PyAny>>,
-        context: Option<Bound<'py, PyAny>>,
-        eager_start: Option<Bound<'py, PyAny>>,
         kwargs: Option<Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         slf.as_super().get().check_open(py)?;
         if let Some(factory) = slf.get().task_factory.clone_ref(py) {
-            let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
-            let named = [("name", name), ("context", context), ("eager_start", eager_start)];
-            for (key, value) in named {
-                if let Some(value) = value {
-                    kwargs.set_item(key, value)?;
-                }
-            }
-            return factory.bind(py).call((slf, coro), Some(&kwargs));
+            return factory.bind(py).call((slf, coro), kwargs.as_ref());
         }
-        if let Some(unknown) = kwargs.and_then(|kwargs| kwargs.keys().iter().next()) {
-            let text = format!("Task() got an unexpected keyword argument {}", unknown.repr()?);
-            return Err(PyTypeError::new_err(text));
+        let loop_ref = Self::loop_ref(slf);
+        let mut new = NewTask { coroutine: coro, loop_ref, name: None, context: None, eager_start: false };
+        if let Some(kwargs) = kwargs {
+            new.take_keywords(&kwargs)?;
         }
-        let eager_start = eager_start.map_or(Ok(false), |eager_start| eager_start.is_truthy())?;
-        let new = NewTask { coroutine: coro, loop_ref: Self::loop_ref(slf), name, context, eager_start };
         Task::create(py, new).map(Bound::into_any)
     }
 
@@ -84,6 +77,26 @@ impl FastMethod for CreateFuture {
         arguments.none("create_future")?;
         let py = slf.py();
         Bound::new(py, Future::new(py, EventLoop::loop_ref(slf))?).map(Bound::into_any)
+    }
+}
+
+impl<'py> NewTask<'py> {
+    /// # Errors
+    ///
+    /// `TypeError` for a keyword that `Task` has not.
+    fn take_keywords(&mut self, kwargs: &Bound<'py, PyDict>) -> PyResult<()> {
+        for (key, value) in kwargs {
+            match key.cast::<PyString>()?.to_str()? {
+                "name" => self.name = Some(value).filter(|name| !name.is_none()),
+                "context" => self.context = Some(value).filter(|context| !context.is_none()),
+                "eager_start" => self.eager_start = value.is_truthy()?,
+                unknown => {
+                    let text = format!("Task() got an unexpected keyword argument '{unknown}'");
+                    return Err(PyTypeError::new_err(text));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -16,7 +16,9 @@
 //! | [`send_slots`] | the slots by which a coroutine is driven |
 //! | [`async_function`] | `async def` functions whose body is Rust |
 //! | [`method`] | methods without an argument parser |
+//! | [`newborn`] | the collector kept from objects that are not there yet |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
+//! | [`recursion`] | recursion that the interpreter counts |
 //! | [`bytes`] | a `bytes` object that the operating system writes into |
 //! | [`buffer`] | the bytes of any object that has some |
 //! | [`descriptor`] | descriptors that are known by their number |
@@ -36,7 +38,9 @@ pub(crate) mod coroutine;
 pub(crate) mod descriptor;
 pub(crate) mod finalizer;
 pub(crate) mod method;
+pub(crate) mod newborn;
 pub(crate) mod pool;
+pub(crate) mod recursion;
 pub(crate) mod runnable;
 pub(crate) mod send_slots;
 pub(crate) mod stop_iteration;

@@ -18,6 +18,8 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyType;
 use pyo3::{Borrowed, PyClass};
 
+use super::newborn;
+
 /// How many objects a pool keeps. A loop that has more in flight pays for the allocator, as everybody does.
 const CAPACITY: usize = 2048;
 
@@ -131,6 +133,9 @@ unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: f
     // garbage collector it is as good as new: neither followed nor finalized.
     unsafe {
         let py = Python::assume_attached();
+        if (*class).tp_dictoffset > 0 {
+            newborn::has_dict(py);
+        }
         if std::ptr::eq(class, T::type_object_raw(py))
             && let Some(object) = T::pool().pop()
         {

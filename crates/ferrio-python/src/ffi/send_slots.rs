@@ -6,6 +6,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::{Borrowed, PyClass};
 
 use super::coroutine::Step;
@@ -16,6 +17,9 @@ use super::thread::attached;
 pub(crate) trait Driven: PyClass {
     /// Resumes the coroutine with `None`. Runs Python code.
     fn advance<'py>(this: &Bound<'py, Self>) -> Step<'py>;
+
+    /// Resumes the coroutine by raising `failure` where it waits. Runs Python code.
+    fn throw<'py>(this: &Bound<'py, Self>, failure: Bound<'py, PyAny>) -> Step<'py>;
 
     /// Whether `None` is all that can be sent to it, as it has not begun.
     fn is_created(this: &Bound<'_, Self>) -> bool;
@@ -34,6 +38,28 @@ pub(crate) fn install<T: Driven>(py: Python<'_>) {
         }
         ffi::PyType_Modified(class);
     }
+    // Set once; another interpreter's class goes the way of the method.
+    _ = THROW.set(
+        py,
+        (class.addr(), |coroutine, failure| {
+            // SAFETY: `throw` has compared the class.
+            T::throw(unsafe { coroutine.cast_unchecked::<T>() }, failure)
+        }),
+    );
+}
+
+type Throw = for<'py> fn(&Bound<'py, PyAny>, Bound<'py, PyAny>) -> Step<'py>;
+
+/// There is no slot for throwing: the class that has one of ours, by its address, and what to call.
+static THROW: PyOnceLock<(usize, Throw)> = PyOnceLock::new();
+
+/// Throws `failure` into `coroutine` if it is one of ours; `None` if it is not. Runs Python code.
+#[inline]
+pub(super) fn throw<'py>(coroutine: &Bound<'py, PyAny>, failure: &Bound<'py, PyAny>) -> Option<Step<'py>> {
+    let (class, throw) = THROW.get(coroutine.py())?;
+    // SAFETY: reads the class of a live object.
+    let actual = unsafe { ffi::Py_TYPE(coroutine.as_ptr()) };
+    (actual.addr() == *class).then(|| throw(coroutine, failure.clone()))
 }
 
 /// What happens when a value is sent to a coroutine that has not begun.

@@ -15,6 +15,7 @@ use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method::CallArguments;
+use crate::ffi::newborn;
 
 /// What a barrier does with those who come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,8 +104,9 @@ impl Barrier {
 #[pymethods]
 impl Barrier {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(args.py());
         Self {
             condition: GilCell::new(None),
             parties: GilCopy::new(1),
@@ -122,7 +124,7 @@ impl Barrier {
             return Err(PyValueError::new_err("parties must be >= 1"));
         }
         let barrier = slf.get();
-        let condition = Py::new(py, Condition::with_own_lock(py)?)?;
+        let condition = newborn::make(py, Condition::with_own_lock(py)?)?;
         drop(barrier.condition.replace(py, Some(condition)));
         barrier.parties.set(py, parties);
         barrier.state.set(py, State::Filling);

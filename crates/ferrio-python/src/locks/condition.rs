@@ -17,6 +17,7 @@ use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::GilCell;
 use crate::ffi::method::CallArguments;
+use crate::ffi::newborn;
 use crate::futures::Future;
 
 /// A condition variable: tasks that hold its lock wait to be notified.
@@ -40,7 +41,7 @@ enum Underlying {
 impl Condition {
     /// A condition with a lock of its own, for use by Rust: the object has no attributes.
     pub(super) fn with_own_lock(py: Python<'_>) -> PyResult<Self> {
-        let lock = Underlying::Ours(Py::new(py, Lock::unlocked())?);
+        let lock = Underlying::Ours(newborn::make(py, Lock::unlocked())?);
         Ok(Self { bound: LoopBound::default(), lock: GilCell::new(Some(lock)), waiters: Waiters::default() })
     }
 
@@ -88,8 +89,9 @@ impl Condition {
 #[pymethods]
 impl Condition {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(args.py());
         Self { bound: LoopBound::default(), lock: GilCell::new(None), waiters: Waiters::default() }
     }
 
@@ -99,7 +101,7 @@ impl Condition {
         let py = slf.py();
         let lock = match lock {
             Some(lock) => lock,
-            None => Bound::new(py, Lock::unlocked())?.into_any(),
+            None => newborn::make(py, Lock::unlocked())?.into_bound(py).into_any(),
         };
         for name in [intern!(py, "locked"), intern!(py, "acquire"), intern!(py, "release")] {
             slf.setattr(name, lock.getattr(name)?)?;

@@ -13,6 +13,7 @@ use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::GilCopy;
 use crate::ffi::method::CallArguments;
+use crate::ffi::newborn;
 use crate::futures::Future;
 
 /// A flag that tasks can wait for.
@@ -50,8 +51,9 @@ impl Event {
 #[pymethods]
 impl Event {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(args.py());
         Self::unset()
     }
 

@@ -16,6 +16,7 @@ use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::GilCopy;
 use crate::ffi::method::CallArguments;
+use crate::ffi::newborn;
 use crate::futures::Future;
 
 /// A mutual exclusion lock for tasks. It is fair: who waits longest gets it next.
@@ -77,8 +78,9 @@ impl Lock {
 #[pymethods]
 impl Lock {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(args.py());
         Self::unlocked()
     }
 

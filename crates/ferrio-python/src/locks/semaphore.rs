@@ -16,6 +16,7 @@ use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::GilCopy;
 use crate::ffi::method::CallArguments;
+use crate::ffi::newborn;
 use crate::futures::{Future, State};
 
 /// So many permits, each to be had by one at a time; more than can be counted never run out.
@@ -118,8 +119,9 @@ impl Semaphore {
 #[pymethods]
 impl Semaphore {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(args.py());
         Self::with_one()
     }
 
@@ -204,8 +206,9 @@ impl BoundedSemaphore {
 #[pymethods]
 impl BoundedSemaphore {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+        newborn::has_dict(args.py());
         PyClassInitializer::from(Semaphore::with_one()).add_subclass(Self { bound_value: GilCopy::new(Permits(1)) })
     }
 

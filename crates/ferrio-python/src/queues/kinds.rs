@@ -6,6 +6,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::items::Order;
 use super::queue::Queue;
 use crate::classes::stands_for;
+use crate::ffi::newborn;
 
 /// A queue that gives the newest item first.
 #[pyclass(frozen, extends = Queue, subclass, module = "ferrio")]
@@ -14,8 +15,9 @@ pub(crate) struct LifoQueue;
 #[pymethods]
 impl LifoQueue {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+        newborn::has_dict(args.py());
         PyClassInitializer::from(Queue::uninitialized()).add_subclass(Self)
     }
 
@@ -41,8 +43,9 @@ pub(crate) struct PriorityQueue;
 #[pymethods]
 impl PriorityQueue {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+        newborn::has_dict(args.py());
         PyClassInitializer::from(Queue::uninitialized()).add_subclass(Self)
     }
 

@@ -9,13 +9,15 @@ use super::items::Order;
 use super::queue::Queue;
 use crate::asyncio;
 use crate::classes::stands_for;
+use crate::ffi::newborn;
 use crate::locks::bound::loop_attribute;
 
 #[pymethods]
 impl Queue {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(args.py());
         Self::uninitialized()
     }
 

@@ -8,6 +8,7 @@ use super::errors;
 use super::items::{Items, Order};
 use super::kinds::{LifoQueue, PriorityQueue};
 use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::newborn;
 use crate::locks::Event;
 use crate::locks::bound::LoopBound;
 use crate::locks::waiters::{Waiters, wake};
@@ -225,7 +226,7 @@ impl Queue {
         if self.unfinished.get(py) == 0 {
             event.raise(py)?;
         }
-        let event = Py::new(py, event)?;
+        let event = newborn::make(py, event)?;
         drop(self.finished.replace(py, Some(event.clone_ref(py))));
         Ok(event)
     }

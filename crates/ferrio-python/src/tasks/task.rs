@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::intern;
+use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::any_future::cancel;
 use super::step::{self, FirstStep};
 use super::wakeup::TaskStep;
 use crate::asyncio;
@@ -176,36 +176,62 @@ impl Task {
     /// future of another make.
     pub(crate) fn request_cancel(this: &Bound<'_, Self>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let py = this.py();
-        let task = this.get();
-        let future = this.as_super();
-        if !future.get().is_pending(py) {
+        if !this.as_super().get().is_pending(py) {
             return Ok(false);
         }
-        task.cancels.set(py, task.cancels.get(py).saturating_add(1));
-        if let Some(waiter) = task.fut_waiter(py)
-            && cancel_awaited(&waiter, message)?
-        {
-            // What was cancelled wakes the task.
-            return Ok(true);
+        // Tasks that wait for tasks are followed one by one: by recursion, a long chain of them would exhaust the stack.
+        let mut task = this.clone();
+        let mut circle = Circle::new(this);
+        loop {
+            let cancels = &task.get().cancels;
+            cancels.set(py, cancels.get(py).saturating_add(1));
+            let Some(waiter) = task.get().fut_waiter(py) else { break };
+            match waiter.cast_into_exact::<Self>() {
+                Ok(next) if next.as_super().get().is_pending(py) => {
+                    circle.step(&next)?;
+                    task = next;
+                }
+                Ok(_) => break,
+                Err(waiter) => {
+                    if cancel(&waiter.into_inner(), message)? {
+                        // What was cancelled wakes the task.
+                        return Ok(true);
+                    }
+                    break;
+                }
+            }
         }
-        task.must_cancel.set(py, true);
-        future.get().set_cancel_message(py, message.cloned());
+        task.get().must_cancel.set(py, true);
+        task.as_super().get().set_cancel_message(py, message.cloned());
         Ok(true)
     }
 }
 
-/// Cancels what a task waits for, by the shortest way that its class allows.
-pub(super) fn cancel_awaited(waiter: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    let py = waiter.py();
-    if let Ok(future) = waiter.cast_exact::<Future>() {
-        return Future::cancel(future, message.cloned());
+/// Notices that a walk from task to task goes round: by a mark, which is moved on at every doubling of the distance.
+struct Circle<'py> {
+    mark: Bound<'py, Task>,
+    steps: usize,
+    limit: usize,
+}
+
+impl<'py> Circle<'py> {
+    fn new(start: &Bound<'py, Task>) -> Self {
+        Self { mark: start.clone(), steps: 0, limit: 1 }
     }
-    if let Ok(task) = waiter.cast_exact::<Task>() {
-        return Task::request_cancel(task, message);
+
+    /// # Errors
+    ///
+    /// `RecursionError` if the walk has been at `task` before, sooner or later.
+    fn step(&mut self, task: &Bound<'py, Task>) -> PyResult<()> {
+        if task.is(&self.mark) {
+            return Err(PyRecursionError::new_err("maximum recursion depth exceeded: tasks wait for each other"));
+        }
+        self.steps += 1;
+        if self.steps == self.limit {
+            *self = Self { mark: task.clone(), steps: 0, limit: self.limit * 2 };
+        }
+        Ok(())
     }
-    let keywords = pyo3::types::PyDict::new(py);
-    keywords.set_item(intern!(py, "msg"), message)?;
-    waiter.call_method(intern!(py, "cancel"), (), Some(&keywords))?.is_truthy()
 }
 
 impl Name {

@@ -108,7 +108,7 @@ impl SocketTransport {
         let fd = borrow(self.fd);
         let received = match read_size.next() {
             Room::Scratch => SHARED.with(py, |shared| match socket::recv(fd, shared) {
-                Ok(Transfer::Done(count)) => Ok(bytes::copy(py, &shared[..count])?).map(Some).map(Ok),
+                Ok(Transfer::Done(count)) => bytes::copy(py, &shared[..count]).map(|data| Ok(Some(data))),
                 Ok(Transfer::WouldBlock) => Ok(Ok(None)),
                 Err(error) => Ok(Err(error)),
             }),

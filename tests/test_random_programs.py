@@ -1,0 +1,77 @@
+"""Random programs do the same on ferrio as on asyncio, event by event, on a clock that leaps from timer to timer.
+
+`--hypothesis-seed=N` repeats a search; where `CI` is set the programs are the same every time, and more of them with
+`--hypothesis-profile=long`. What a failure prints can be given to `@example`.
+"""
+
+import os
+from itertools import zip_longest
+
+import pytest
+from hypothesis import HealthCheck, example, find, given, settings
+from support import programs
+from support.loops import STEPPED
+
+# The collector has been told to leave alone what was imported (see conftest.py), and then finds no referrers.
+pytestmark = pytest.mark.filterwarnings("ignore:.*register_random:hypothesis.errors.HypothesisWarning")
+
+settings.register_profile("quick", max_examples=150)
+settings.register_profile("ci", max_examples=300, derandomize=True)
+settings.register_profile("long", max_examples=20_000)
+
+options = settings(
+    settings.get_profile(os.environ.get("FERRIO_PROGRAMS", "ci" if os.environ.get("CI") else "quick")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def first_difference(ours, theirs):
+    for number, (own, other) in enumerate(zip_longest(ours, theirs)):
+        if own != other:
+            before = "\n".join(map(repr, ours[:number]))
+            return f"{before}\nthen ferrio:  {own}\nbut asyncio:  {other}"
+    return None
+
+
+@options
+@given(programs.programs())
+@example([[("wait_for_future", 3, False)]])
+@example([[("sleep", 3)], [("sleep", 1), ("cancel", 0, "message")]])
+@example(
+    [[("guard", [("sleep", 5)], [("pause", False)], True), ("note", 1)], [("cancel", 0, None), ("cancel", 0, "m")]]
+)
+@example([[("wait_for_future", 0, False)], [("set_result", 0), ("cancel", 0, None)]])
+@example([[("wait_for_future", 0, False)], [("cancel", 0, None), ("set_result", 0)]])
+@example([[("gather", [0, 1, 4], True)], [("call_later", 3, [("cancel", 0, None), ("set_exception", 1)])]])
+def test_the_same_happens(program):
+    difference = first_difference(programs.run(STEPPED["ferrio"], program), programs.run(STEPPED["asyncio"], program))
+    assert difference is None, difference
+
+
+def test_time_leaps():
+    """A day passes at once, and the trace says when what happened."""
+    traces = [programs.run(factory, [[("sleep", 5), ("sleep", 3)]]) for factory in STEPPED.values()]
+    assert traces[0] == traces[1]
+    times = [event[0] for event in traces[0][:-1]]
+    assert times == [0, 0, 5, 5, 8, 8, 1_000_000]
+
+
+def operations(body):
+    """The names of all operations of a body, of those within them too."""
+    for name, *arguments in body:
+        yield name
+        for argument in arguments:
+            if isinstance(argument, list) and argument and isinstance(argument[0], tuple):
+                yield from operations(argument)
+
+
+@pytest.mark.parametrize("name", [*programs.SYNCHRONOUS, *programs.ASYNCHRONOUS])
+def test_each_operation_is_reached(name):
+    """A program with that operation can be found, and runs: none has dropped out of the grammar."""
+    found = find(
+        programs.programs(),
+        lambda program: any(name in operations(body) for body in program),
+        settings=settings(deadline=None, database=None, derandomize=True),
+    )
+    assert first_difference(*(programs.run(factory, found) for factory in STEPPED.values())) is None
