@@ -55,7 +55,8 @@ pub(crate) fn make<F: AsyncFunction>(py: Python<'_>) -> PyResult<Bound<'_, PyAny
 
 /// Makes the function a method of its class. To be called once, before the class is used.
 pub(crate) fn install<F: AsyncFunction>(class: &Bound<'_, PyType>) -> PyResult<()> {
-    class.setattr(F::NAME.rsplit('.').next().unwrap_or(F::NAME), make::<F>(class.py())?)
+    let name = F::NAME.rsplit('.').next().unwrap_or(F::NAME);
+    class.setattr(name, make::<F>(class.py())?)
 }
 
 unsafe extern "C" fn call<F: AsyncFunction>(
