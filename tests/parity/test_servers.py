@@ -173,6 +173,7 @@ def test_starting_later(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.14", "an end for the connections of a cancelled server")
 def test_serve_forever(parity):
     async def body(case):
         made = asyncio.Queue()
@@ -208,6 +209,7 @@ def test_closing_ends_serve_forever(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.13", "a wait for connections that works")
 def test_context_manager(parity):
     async def body(case):
         made = asyncio.Queue()
@@ -295,6 +297,7 @@ def test_a_socket_of_the_users(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.13", "these texts")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -322,6 +325,7 @@ def test_wrong_arguments(parity, arguments):
     assert len(recorded) == 1
 
 
+@pytest.mark.asyncio_since("3.13", "this text")
 def test_an_address_in_use(parity):
     async def body(case):
         with socket.create_server(("127.0.0.1", 0)) as sock:
