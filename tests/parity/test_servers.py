@@ -339,6 +339,28 @@ def test_an_address_in_use(parity):
     assert recorded[0][0] == errno.EADDRINUSE
 
 
+@pytest.mark.ferrio_only("asyncio leaves the sockets open, and those that listen in the loop")
+def test_a_socket_that_cannot_listen(loop):
+    """Then none does, and create_server closes all."""
+
+    async def body():
+        class Deaf(socket.socket):
+            def listen(self, backlog):
+                listening.append(self)
+                if len(listening) == 2:
+                    raise OSError(errno.EADDRINUSE, "in use")
+                super().listen(backlog)
+
+        listening = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "socket", Deaf)
+            with pytest.raises(OSError, match="in use"):
+                await loop.create_server(asyncio.Protocol, ["127.0.0.1", "127.0.0.2"], 0)
+        assert [sock.fileno() for sock in listening] == [-1, -1]
+
+    loop.run_until_complete(body())
+
+
 @pytest.mark.ferrio_only("it is about what ferrio does not have yet")
 def test_tls_is_refused_and_never_served_in_the_clear(loop):
     import ssl
