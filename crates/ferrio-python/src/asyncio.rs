@@ -35,10 +35,17 @@ imported! {
     task_get_stack = "asyncio.base_tasks"."_task_get_stack";
     task_print_stack = "asyncio.base_tasks"."_task_print_stack";
     logger = "asyncio.log"."logger";
+    gathering_future_class = "asyncio.tasks"."_GatheringFuture";
+    current_task = "asyncio.tasks"."current_task";
+    all_tasks = "asyncio.tasks"."all_tasks";
+    native_coroutine_class = "types"."CoroutineType";
+    coroutine_class = "collections.abc"."Coroutine";
+    awaitable_class = "collections.abc"."Awaitable";
+    concurrent_future_class = "concurrent.futures"."Future";
+    concurrent_cancelled_error = "concurrent.futures"."CancelledError";
+    concurrent_invalid_state_error = "concurrent.futures"."InvalidStateError";
+    partial = "functools"."partial";
     generic_alias = "types"."GenericAlias";
-    ensure_future = "asyncio.tasks"."ensure_future";
-    isfuture = "asyncio.futures"."isfuture";
-    wrap_future = "asyncio.futures"."wrap_future";
     register_task = "asyncio.tasks"."_register_task";
     unregister_task = "asyncio.tasks"."_unregister_task";
     ipaddr_info = "asyncio.base_events"."_ipaddr_info";
@@ -60,8 +67,9 @@ imported! {
 /// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
 /// place, and what is called when the interpreter goes and imports nothing any more.
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
-    let names = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class, warn];
-    names.into_iter().try_for_each(|name| name(py).map(drop))
+    let classes = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class];
+    let others = [gathering_future_class, iscoroutine, current_task, all_tasks, warn];
+    classes.into_iter().chain(others).try_for_each(|name| name(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.
@@ -97,6 +105,12 @@ macro_rules! exceptions {
 exceptions! {
     cancelled_error = "asyncio.exceptions"."CancelledError";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
+}
+
+/// The exception that `error` stands for, with its traceback: before Python 3.12 that is kept apart while an exception is
+/// on its way, and `PyErr::value` does not bring the two together.
+pub(crate) fn exception_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
+    error.clone_ref(py).into_value(py).into_bound(py).into_any()
 }
 
 /// Whether `error` leaves a loop at once: `KeyboardInterrupt` or `SystemExit`.

@@ -32,7 +32,6 @@ use crate::ffi::send_slots::{Driven, not_begun};
 use crate::ffi::stop_iteration;
 use crate::ffi::thread::attached;
 use crate::futures::{Future, thrown};
-use crate::tasks::Task;
 
 pub(crate) use body::await_;
 
@@ -104,18 +103,17 @@ impl Awaited {
     /// Begins to await `object`. Runs Python code.
     fn begin(object: Bound<'_, PyAny>) -> Progress<'_> {
         let py = object.py();
-        let future = match object.cast_exact::<Future>() {
-            Ok(future) => Some(future),
-            Err(_) => object.cast_exact::<Task>().ok().map(Bound::as_super),
-        };
-        if let Some(future) = future {
+        if let Some(future) = Future::native(&object) {
             if !future.get().is_pending(py) {
                 return Progress::Done(Future::result(future));
             }
             future.get().blocking.set(py, true);
             return Progress::Waits(Self::Future(future.clone().unbind()), object.clone());
         }
-        if coroutine::is_native(&object) || object.is_exact_instance_of::<Coroutine>() {
+        if coroutine::is_native(&object)
+            || coroutine::is_awaitable_generator(&object)
+            || object.is_exact_instance_of::<Coroutine>()
+        {
             return Self::advance(object, None);
         }
         match object.call_method0(intern!(py, "__await__")) {
@@ -292,6 +290,12 @@ impl Coroutine {
             }
             Step::Raised(error) => Err(error),
         }
+    }
+
+    /// The interpreter's own class of coroutines, so that `isinstance` and `inspect.iscoroutine` say yes.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        crate::asyncio::native_coroutine_class(slf.py()).cloned()
     }
 
     #[getter]

@@ -30,11 +30,8 @@ impl FutureIter {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(future) = self.0.clone_ref(py) else { return Ok(None) };
-        let future = future.into_bound(py);
-        if !future.get().is_pending(py) {
-            drop(self.0.take(py));
-        }
-        Future::__next__(&future)
+        // Once the future is done, its result comes every time, as from asyncio's since Python 3.14.
+        Future::__next__(future.bind(py))
     }
 
     fn send<'py>(&self, py: Python<'py>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
