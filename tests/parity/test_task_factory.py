@@ -350,7 +350,6 @@ class TestEager:
 
     def test_to_the_end(self, parity):
         async def body(case):
-            loop = asyncio.get_running_loop()
             task = create_eagerly(nothing())
             case(task.done(), task.result(), task.get_coro(), task in asyncio.all_tasks())
             case(await task)

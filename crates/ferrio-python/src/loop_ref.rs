@@ -19,7 +19,7 @@ use slab::Slab;
 use crate::asyncio;
 use crate::current::CurrentTask;
 use crate::descriptors::Descriptors;
-use crate::ffi::cell::{GilBound, GilCell, GilCopy};
+use crate::ffi::cell::{Constructed, GilBound, GilCell, GilCopy};
 use crate::ffi::runnable::{self, leave};
 use crate::ffi::thread::current_thread;
 
@@ -41,6 +41,7 @@ pub(crate) struct LoopCore {
     pub(crate) slow_callback_duration: GilCopy<f64>,
     /// The handle that runs now, in debug mode: a report can say where it was made.
     pub(crate) running_handle: GilCell<Option<Py<PyAny>>>,
+    constructed: Constructed,
 }
 
 impl LoopCore {
@@ -56,6 +57,7 @@ impl LoopCore {
             descriptors: Descriptors::default(),
             slow_callback_duration: GilCopy::new(0.1),
             running_handle: GilCell::default(),
+            constructed: Constructed::new(),
         }
     }
 
@@ -160,6 +162,9 @@ impl LoopCore {
 #[pymethods]
 impl LoopCore {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.constructed.is() {
+            return Ok(());
+        }
         self.tasks.traverse(visit, |tasks, visit| tasks.iter().try_for_each(|(_, task)| visit.call(task)))?;
         self.descriptors.traverse(visit)?;
         self.running_handle.traverse(visit, |handle, visit| visit.call(handle))?;

@@ -41,7 +41,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, ffi, intern};
 
-use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::cell::{Constructed, GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::handles::Handle;
 use crate::loop_ref::LoopCore;
@@ -60,6 +60,7 @@ pub(crate) struct EventLoop {
     watched: GilCell<fds::Watched>,
     /// The interpreter's wake-up descriptor before this loop set its own; none while it has not.
     wakeup_fd: GilCopy<Option<i32>>,
+    constructed: Constructed,
 }
 
 #[pymethods]
@@ -87,6 +88,7 @@ impl EventLoop {
             signal_handlers: GilCell::default(),
             watched: GilCell::default(),
             wakeup_fd: GilCopy::new(None),
+            constructed: Constructed::new(),
         }))
     }
 
@@ -100,6 +102,9 @@ impl EventLoop {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.constructed.is() {
+            return Ok(());
+        }
         self.task_factory.traverse(visit, |factory, visit| visit.call(factory))?;
         self.exception_handler.traverse(visit, |handler, visit| visit.call(handler))?;
         self.executor.traverse(visit, |executor, visit| executor.traverse(visit))?;

@@ -200,3 +200,22 @@ impl<T> GilOnce<T> {
         self.0.get()
     }
 }
+
+/// Says to `__traverse__` whether there is anything to traverse: a field of every class with a `__dict__`.
+///
+/// Python 3.11 and 3.12 make the `__dict__` of an object that is allocated already, and the contents come after it. The
+/// garbage collector may run in between; it finds an object of zeroes, in which references would be null.
+#[derive(Debug)]
+pub(crate) struct Constructed(bool);
+
+impl Constructed {
+    /// The field's value, once the contents are there.
+    pub(crate) const fn new() -> Self {
+        Self(true)
+    }
+
+    #[inline]
+    pub(crate) fn is(&self) -> bool {
+        self.0
+    }
+}

@@ -8,7 +8,7 @@ use pyo3::types::{PySet, PyType};
 
 use super::callbacks::{Callback, Callbacks};
 use crate::asyncio;
-use crate::ffi::cell::{GilCell, GilCopy, GilOnce};
+use crate::ffi::cell::{Constructed, GilCell, GilCopy, GilOnce};
 use crate::ffi::runnable::runnable;
 use crate::ffi::thread::attached;
 use crate::handles::{Arguments, Handle, RunHandle};
@@ -38,6 +38,7 @@ pub(crate) struct Future {
     /// The future has been yielded to a task, which has not yet acknowledged it: see `_asyncio_future_blocking`.
     pub(crate) blocking: GilCopy<bool>,
     pub(super) inner: GilCell<Inner>,
+    constructed: Constructed,
 }
 
 #[derive(Default)]
@@ -84,6 +85,7 @@ impl Future {
             log_traceback: GilCopy::new(false),
             blocking: GilCopy::new(false),
             inner: GilCell::default(),
+            constructed: Constructed::new(),
         }
     }
 
@@ -366,6 +368,9 @@ impl Future {
     }
 
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.constructed.is() {
+            return Ok(());
+        }
         if let Some(loop_ref) = self.loop_ref.get_in_traverse(&visit) {
             loop_ref.traverse(visit)?;
         }

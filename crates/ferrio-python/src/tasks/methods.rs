@@ -183,6 +183,9 @@ impl Task {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.constructed.is() {
+            return Ok(());
+        }
         self.inner.traverse(visit, |inner, visit| {
             visit.call(&inner.coroutine)?;
             visit.call(&inner.context)?;

@@ -11,7 +11,7 @@ use super::step::{self, FirstStep};
 use super::wakeup::TaskStep;
 use crate::asyncio;
 use crate::coroutine::Coroutine;
-use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::cell::{Constructed, GilCell, GilCopy};
 use crate::ffi::runnable::runnable;
 use crate::ffi::{context, coroutine};
 use crate::futures::Future;
@@ -27,6 +27,7 @@ pub(crate) struct Task {
     pub(super) cancels: GilCopy<u32>,
     pub(super) must_cancel: GilCopy<bool>,
     pub(super) log_destroy_pending: GilCopy<bool>,
+    pub(super) constructed: Constructed,
 }
 
 #[derive(Default)]
@@ -66,6 +67,7 @@ impl Task {
             cancels: GilCopy::new(0),
             must_cancel: GilCopy::new(false),
             log_destroy_pending: GilCopy::new(true),
+            constructed: Constructed::new(),
         }
     }
 
