@@ -30,10 +30,14 @@ demo: $(PY) ## the notebook's cells on ferrio, then a comparison with asyncio
 test: lint test-rust test-python conformance ## everything that must pass
 
 lint: $(VENV)/.tools
+	@for tool in fmt clippy; do cargo $$tool --version >/dev/null 2>&1 || { \
+	  echo "cargo $$tool is missing: rustup component add rustfmt clippy (Debian: apt install rustfmt rust-clippy)" >&2; \
+	  exit 1; }; done
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps --document-private-items
 
 format: $(VENV)/.tools ## rustfmt and ruff
 	cargo fmt --all

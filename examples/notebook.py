@@ -2,9 +2,9 @@
 
     python examples/notebook.py
 
-The cells are as the notebook has them. What they leave out is here: the imports, `long_running_task`, `eternity`, two
-servers in the place of port 80 (and their addresses in the first cell), and running the `main` of a cell that does not
-run it. A cell that awaits at its top level, as notebooks may, is the body of a coroutine.
+The cells are as the notebook has them. What they leave out is here: `import datetime`, `long_running_task`, `eternity`,
+something that answers on port 80, and running the `main` of a cell that does not run it. A cell that awaits at its top
+level, as notebooks may, is the body of a coroutine.
 """
 
 # fmt: off
@@ -12,8 +12,8 @@ run it. A cell that awaits at its top level, as notebooks may, is the body of a 
 # The cells keep the notebook's quotes, and its way of defining `main` again and again.
 
 import asyncio
+import contextlib
 import datetime
-import socket
 import sys
 
 import ferrio
@@ -36,25 +36,39 @@ async def eternity():
     await asyncio.get_running_loop().create_future()
 
 
-async def serve(host):
-    """A server that greets and hangs up, on a free port."""
+@contextlib.asynccontextmanager
+async def someone_on_port_80():
+    """Has connections to port 80 of this machine arrive at servers that are there, and closes them in the end.
+
+    On a machine without IPv6 both servers are IPv4 ones.
+    """
     async def greet(reader, writer):
         writer.write(b"hello\n")
         writer.close()
         await writer.wait_closed()
 
-    return await asyncio.start_server(greet, host, 0)
+    async def open_connection(host, port):
+        reader, writer = await asyncios_own(*addresses[host, port])
+        writers.append(writer)
+        return reader, writer
 
-
-def ipv6_host():
-    """The IPv6 loopback; the IPv4 one on a machine without IPv6."""
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        print("This machine has no IPv6: the second connection is an IPv4 one.")
-        return "127.0.0.1"
-    return "::1"
+    writers, addresses, asyncios_own = [], {}, asyncio.open_connection
+    async with contextlib.AsyncExitStack() as servers:
+        for host in "127.0.0.1", "::1":
+            try:
+                server = await asyncio.start_server(greet, host, 0)
+            except OSError:
+                server = await asyncio.start_server(greet, "127.0.0.1", 0)
+            await servers.enter_async_context(server)
+            addresses[host, 80] = server.sockets[0].getsockname()[:2]
+        asyncio.open_connection = open_connection
+        try:
+            yield
+        finally:
+            asyncio.open_connection = asyncios_own
+            for writer in writers:
+                writer.close()
+                await writer.wait_closed()
 
 
 # ── The cells ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -72,9 +86,9 @@ print(f"CPython {sys.version.split()[0]}, ferrio {ferrio.__version__}")
 heading("In [ ]: whichever connects first")
 
 
-async def whichever_connects_first(ipv4, ipv6):
-    ipv4_connect = asyncio.create_task(asyncio.open_connection(*ipv4))
-    ipv6_connect = asyncio.create_task(asyncio.open_connection(*ipv6))
+async def whichever_connects_first():
+    ipv4_connect = asyncio.create_task(asyncio.open_connection("127.0.0.1", 80))
+    ipv6_connect = asyncio.create_task(asyncio.open_connection("::1", 80))
     tasks = [ipv4_connect, ipv6_connect]
 
     async for earliest_connect in asyncio.as_completed(tasks):
@@ -87,17 +101,13 @@ async def whichever_connects_first(ipv4, ipv6):
         else:
             print("IPv4 connection established.")
 
-        writer.close()
-        await writer.wait_closed()
 
-
-async def with_two_servers():
-    async with await serve("127.0.0.1") as ipv4_server, await serve(ipv6_host()) as ipv6_server:
-        ipv4, ipv6 = (server.sockets[0].getsockname()[:2] for server in (ipv4_server, ipv6_server))
-        await whichever_connects_first(ipv4, ipv6)
+async def whichever_connects_first_with_someone_there():
+    async with someone_on_port_80():
+        await whichever_connects_first()
 
 if sys.version_info >= (3, 13):
-    asyncio.run(with_two_servers())
+    asyncio.run(whichever_connects_first_with_someone_there())
 else:
     print("asyncio.as_completed() is an asynchronous iterator from Python 3.13 on: not run.")
 
@@ -112,7 +122,7 @@ with asyncio.Runner() as runner:
     runner.run(main())
 
 
-heading("In [ ]: timeouts (of 10 and 1.6 seconds)")
+heading("In [ ]: timeouts, of 10 and of 1.6 seconds")
 
 async def main():
     try:
@@ -131,7 +141,7 @@ async def main():
 asyncio.run(main())
 
 
-heading("In [ ]: the date, once a second")
+heading("In [ ]: the date, once a second for five seconds")
 
 async def display_date():
     loop = asyncio.get_running_loop()
@@ -193,6 +203,6 @@ async def main():
         pass
 
 # Usually asyncio.run(main()) required but not in a notebook
-notebook_shows = main()
-print(notebook_shows)
-asyncio.run(notebook_shows)
+shown = main()  # a coroutine, which the notebook shows and does not run
+print(shown)
+asyncio.run(shown)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 
 import pytest
 from support import case, guard, loops
@@ -11,6 +12,8 @@ PATIENCE = 20
 
 
 def pytest_configure(config):
+    # A shell starts what it puts in the background with interrupts ignored, and some tests interrupt themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "patience(seconds): the test may take longer than 20 seconds")
     config.addinivalue_line(
         "markers", "asyncio_since(version, what): asyncio itself has it from that Python on, ferrio on every one"

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import signal
 import sys
 import unittest
 from typing import TextIO
@@ -64,6 +65,8 @@ def main() -> None:
     parser.add_argument("-k", action="append", dest="patterns")
     parser.add_argument("--plain", action="store_true", help="with the standard library's own classes")
     options = parser.parse_args()
+    # A shell starts what it puts in the background with interrupts ignored, and some tests interrupt themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The tests read the command line of the process that they run in.
     sys.argv[1:] = []
     if not options.plain:

@@ -22,9 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
-VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: Seconds after which a module counts as hung. The slowest takes a tenth of it.
-LIMIT = 600
+LIMIT = 120
 
 
 @dataclass
@@ -64,9 +63,11 @@ def full_name(module: str) -> str:
     return module if "." in module else f"test.test_asyncio.{module}"
 
 
-def load_modules() -> list[str]:
-    names = tomllib.loads((HERE / "modules.toml").read_text())["required"]
-    return [name for name in names if exists(full_name(name))]
+def load_modules() -> dict[str, list[str]]:
+    """The modules that this Python has, each with the patterns of the tests to run; none means all of them."""
+    table = tomllib.loads((HERE / "modules.toml").read_text())
+    modules = {name: [] for name in table["required"]} | {part["module"]: part["tests"] for part in table["selected"]}
+    return {name: patterns for name, patterns in modules.items() if exists(full_name(name))}
 
 
 def exists(module: str) -> bool:
@@ -79,10 +80,18 @@ def exists(module: str) -> bool:
         return False
 
 
+def is_this_python(python: str) -> bool:
+    """Whether `python` means the running one: "3.14", or "<3.12.2" for the releases of 3.12 before that one."""
+    *series, release = version = tuple(map(int, python.removeprefix("<").split(".")))
+    if python.startswith("<"):
+        return sys.version_info[:2] == tuple(series) and sys.version_info[2] < release
+    return sys.version_info[: len(version)] == version
+
+
 def load_exceptions() -> dict[str, str]:
     """The tests that may fail on this Python, and why."""
     entries = tomllib.loads((HERE / "exceptions.toml").read_text()).get("except", [])
-    applicable = [entry for entry in entries if VERSION in entry.get("pythons", [VERSION])]
+    applicable = [entry for entry in entries if any(map(is_this_python, entry.get("pythons", ["3"])))]
     return {full_test_name(test): entry["reason"] for entry in applicable for test in entry["tests"]}
 
 
@@ -90,12 +99,13 @@ def full_test_name(test: str) -> str:
     return test if test.startswith("test.") else f"test.test_asyncio.{test}"
 
 
-def run_module(module: str, patterns: list[str], plain: bool) -> Report:
+def run_module(module: str, patterns: list[str], plain: bool, interpreter: list[str]) -> Report:
     report = Report(module)
     with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
         output = Path(directory, "outcomes")
         output.touch()
-        command = [sys.executable, "-X", "faulthandler", str(HERE / "child.py"), full_name(module), str(output)]
+        command = [sys.executable, "-X", "faulthandler", *interpreter]
+        command += [str(HERE / "child.py"), full_name(module), str(output)]
         command += [argument for pattern in patterns for argument in ("-k", pattern)]
         command += ["--plain"] if plain else []
         start = time.monotonic()
@@ -135,10 +145,10 @@ def read_outcomes(output: Path, report: Report) -> bool:
 
 def lines_of_table(reports: list[Report]) -> Iterator[str]:
     rows = [("module", "ran", "ok", "skipped", "excepted", "failed", "seconds"), *(report.row for report in reports)]
-    widths = [max(map(len, column)) for column in zip(*rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         name, *numbers = row
-        yield "  ".join([name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:]))])
+        yield "  ".join([name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))])
 
 
 def main() -> int:
@@ -146,14 +156,18 @@ def main() -> int:
     parser.add_argument("--module", action="append", help="run this module only; may be given more than once")
     parser.add_argument("-k", action="append", dest="patterns", default=[], help="run tests that match the pattern")
     parser.add_argument("--plain", action="store_true", help="leave asyncio as it is: what fails then is not ferrio's")
+    parser.add_argument("--dev", action="store_true", help="in the interpreter's development mode, -X dev")
     parser.add_argument("-q", "--quiet", action="store_true", help="name what failed, without details")
     options = parser.parse_args()
     faulthandler.enable()
     exceptions = {} if options.plain else load_exceptions()
     reports = []
-    for module in options.module or load_modules():
+    modules = load_modules()
+    interpreter = ["-X", "dev"] if options.dev else []
+    for module in options.module or modules:
         print(f"{module} ...", end="", flush=True)
-        report = run_module(module, options.patterns, options.plain)
+        patterns = options.patterns or modules.get(module, [])
+        report = run_module(module, patterns, options.plain, interpreter)
         report.judge(exceptions, complete=not options.patterns)
         print(f" {'FAILED' if report.problems else 'ok'} ({report.seconds:.1f} s)", flush=True)
         reports.append(report)

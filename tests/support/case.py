@@ -1,8 +1,11 @@
 """One body, run on asyncio's loop and on ferrio's, and compared by what it recorded."""
 
+import asyncio
 import inspect
 import re
 from dataclasses import dataclass, field
+
+import ferrio
 
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _TASK_NUMBER = re.compile(r"\bTask-\d+")
@@ -41,6 +44,11 @@ class Case:
     loop: object
     events: list = field(default_factory=list)
     errors: Errors = field(default_factory=Errors)
+
+    @property
+    def classes(self):
+        """The module that has the loop's own `Future`, `Task`, `Handle` and `TimerHandle`."""
+        return {"asyncio": asyncio, "ferrio": ferrio}[self.name]
 
     def __call__(self, *event):
         self.events.append(event[0] if len(event) == 1 else event)

@@ -24,6 +24,7 @@ imported! {
     future_class = "asyncio.futures"."Future";
     task_class = "asyncio.tasks"."Task";
     get_event_loop = "asyncio.events"."get_event_loop";
+    get_running_loop = "asyncio.events"."get_running_loop";
     set_running_loop = "asyncio.events"."_set_running_loop";
     get_running_loop_or_none = "asyncio.events"."_get_running_loop";
     iscoroutine = "asyncio.coroutines"."iscoroutine";
@@ -34,23 +35,41 @@ imported! {
     task_get_stack = "asyncio.base_tasks"."_task_get_stack";
     task_print_stack = "asyncio.base_tasks"."_task_print_stack";
     logger = "asyncio.log"."logger";
+    gathering_future_class = "asyncio.tasks"."_GatheringFuture";
+    current_task = "asyncio.tasks"."current_task";
+    all_tasks = "asyncio.tasks"."all_tasks";
+    native_coroutine_class = "types"."CoroutineType";
+    coroutine_class = "collections.abc"."Coroutine";
+    awaitable_class = "collections.abc"."Awaitable";
+    concurrent_future_class = "concurrent.futures"."Future";
+    concurrent_cancelled_error = "concurrent.futures"."CancelledError";
+    concurrent_invalid_state_error = "concurrent.futures"."InvalidStateError";
+    partial = "functools"."partial";
     generic_alias = "types"."GenericAlias";
-    ensure_future = "asyncio.tasks"."ensure_future";
-    isfuture = "asyncio.futures"."isfuture";
-    wrap_future = "asyncio.futures"."wrap_future";
     register_task = "asyncio.tasks"."_register_task";
     unregister_task = "asyncio.tasks"."_unregister_task";
     ipaddr_info = "asyncio.base_events"."_ipaddr_info";
     check_ssl_socket = "asyncio.base_events"."_check_ssl_socket";
     socket_class = "socket"."socket";
     base_socket_class = "_socket"."socket";
+    transport_class = "asyncio.transports"."Transport";
+    buffered_protocol_class = "asyncio.protocols"."BufferedProtocol";
+    server_class = "asyncio.base_events"."Server";
+    transport_socket_class = "asyncio.trsock"."TransportSocket";
+    sleep = "asyncio.tasks"."sleep";
+    wait = "asyncio.tasks"."wait";
+    gather = "asyncio.tasks"."gather";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
+    warn = "warnings"."warn";
 }
 
-/// Imports the classes that ours stand for, while they have their own names: programs put others in their place.
-pub(crate) fn remember_classes(py: Python<'_>) -> PyResult<()> {
-    [handle_class, timer_handle_class, future_class, task_class].into_iter().try_for_each(|class| class(py).map(drop))
+/// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
+/// place, and what is called when the interpreter goes and imports nothing any more.
+pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
+    let classes = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class];
+    let others = [gathering_future_class, iscoroutine, current_task, all_tasks, warn];
+    classes.into_iter().chain(others).try_for_each(|name| name(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.
@@ -67,7 +86,7 @@ macro_rules! exceptions {
 
             /// An exception of the class.
             #[allow(dead_code, reason = "one of the three functions that each class has")]
-            pub(crate) fn new_err(py: Python<'_>, arguments: impl pyo3::PyErrArguments + Send + Sync + 'static) -> PyErr {
+            pub(crate) fn new_err(py: Python<'_>, arguments: impl pyo3::PyErrArguments + 'static) -> PyErr {
                 match class(py) {
                     Ok(class) => PyErr::from_type(class.clone(), arguments),
                     Err(error) => error,
@@ -86,6 +105,12 @@ macro_rules! exceptions {
 exceptions! {
     cancelled_error = "asyncio.exceptions"."CancelledError";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
+}
+
+/// The exception that `error` stands for, with its traceback: before Python 3.12 that is kept apart while an exception is
+/// on its way, and `PyErr::value` does not bring the two together.
+pub(crate) fn exception_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
+    error.clone_ref(py).into_value(py).into_bound(py).into_any()
 }
 
 /// Whether `error` leaves a loop at once: `KeyboardInterrupt` or `SystemExit`.

@@ -201,7 +201,7 @@ impl Handle {
     fn describe(this: &Bound<'_, PyAny>, handle: &Self, when: Option<f64>) -> PyResult<String> {
         let py = this.py();
         if let Some(repr) = handle._repr(py) {
-            return repr.extract(py).map_err(PyErr::from);
+            return repr.extract(py);
         }
         let mut words = vec![this.get_type().name()?.to_string()];
         if handle.is_cancelled(py) {

@@ -15,6 +15,8 @@ mod runners;
 mod tasks;
 #[cfg(debug_assertions)]
 mod testing;
+mod threads;
+mod transports;
 
 use pyo3::prelude::*;
 
@@ -25,15 +27,15 @@ mod _ferrio {
     use crate::asyncio;
     use crate::coroutine::Coroutine;
     use crate::event_loop::{CallSoon, CreateFuture};
-    use crate::ffi::{await_method, await_slots, finalizer, method, pool};
+    use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
+    use crate::transports::Write;
+    use crate::{graph, tasks, threads};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
     #[pymodule_export]
     use crate::futures::Future;
-    #[pymodule_export]
-    use crate::graph::{future_add_to_awaited_by, future_discard_from_awaited_by};
     #[pymodule_export]
     use crate::handles::{Handle, TimerHandle};
     #[pymodule_export]
@@ -45,12 +47,14 @@ mod _ferrio {
     #[cfg(debug_assertions)]
     #[pymodule_export]
     use crate::testing::_NativeEcho;
+    #[pymodule_export]
+    use crate::transports::{Server, SocketTransport};
 
     /// Completes the classes by what PyO3 does not offer.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        asyncio::remember_classes(py)?;
+        asyncio::remember(py)?;
         await_method::iterate_by_hand::<Future>(py)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         pool::install::<Handle>(py);
@@ -59,13 +63,20 @@ mod _ferrio {
         pool::install::<Task>(py);
         await_slots::install::<Future, Future>(py);
         await_slots::install::<Future, Task>(py);
+        tasks::add(module)?;
+        threads::add(module)?;
+        graph::add(module)?;
         method::install::<CallSoon>(py)?;
         method::install::<CreateFuture>(py)?;
         method::install::<SetResult>(py)?;
+        pool::install::<Coroutine>(py);
+        send_slots::install::<Coroutine>(py);
         finalizer::install::<Future>(py)?;
         finalizer::install::<Task>(py)?;
-        finalizer::install_with_deallocator::<Coroutine>(py)?;
+        finalizer::install::<Coroutine>(py)?;
         finalizer::install_with_deallocator::<EventLoop>(py)?;
+        finalizer::install_with_deallocator::<SocketTransport>(py)?;
+        method::install::<Write>(py)?;
         Ok(())
     }
 }

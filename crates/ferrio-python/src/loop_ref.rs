@@ -7,20 +7,21 @@
 
 use std::rc::Rc;
 
-use ferrio::engine::{self, Flow, Runnable};
+use ferrio::engine::{self, Flow, Nanos, Runnable, TimerKey};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyFloat, PyList, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use slab::Slab;
 
 use crate::asyncio;
 use crate::current::CurrentTask;
 use crate::descriptors::Descriptors;
-use crate::ffi::cell::{Constructed, GilBound, GilCell, GilCopy};
-use crate::ffi::runnable::{self, leave};
+use crate::ffi::call::call0;
+use crate::ffi::cell::{GilBound, GilCell, GilCopy};
+use crate::ffi::runnable::{self, Job, leave};
 use crate::ffi::thread::current_thread;
 
 /// What ferrio's own classes know of ferrio's loop.
@@ -41,7 +42,6 @@ pub(crate) struct LoopCore {
     pub(crate) slow_callback_duration: GilCopy<f64>,
     /// The handle that runs now, in debug mode: a report can say where it was made.
     pub(crate) running_handle: GilCell<Option<Py<PyAny>>>,
-    constructed: Constructed,
 }
 
 impl LoopCore {
@@ -57,7 +57,6 @@ impl LoopCore {
             descriptors: Descriptors::default(),
             slow_callback_duration: GilCopy::new(0.1),
             running_handle: GilCell::default(),
-            constructed: Constructed::new(),
         }
     }
 
@@ -162,9 +161,6 @@ impl LoopCore {
 #[pymethods]
 impl LoopCore {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if !self.constructed.is() {
-            return Ok(());
-        }
         self.tasks.traverse(visit, |tasks, visit| tasks.iter().try_for_each(|(_, task)| visit.call(task)))?;
         self.descriptors.traverse(visit)?;
         self.running_handle.traverse(visit, |handle, visit| visit.call(handle))?;
@@ -271,6 +267,49 @@ impl LoopRef {
         }
     }
 
+    /// The loop that runs on this thread.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` if there is none.
+    #[inline]
+    pub(crate) fn running(py: Python<'_>) -> PyResult<Self> {
+        call0(asyncio::get_running_loop(py)?).map(|running| Self::new(&running))
+    }
+
+    /// Seconds on the loop's clock. Runs Python code for a foreign loop.
+    pub(crate) fn time(&self, py: Python<'_>) -> PyResult<f64> {
+        match self {
+            Self::Ours(ours) => Ok(seconds(ours.get().engine(py).clock().now())),
+            Self::Foreign(foreign) => foreign.bind(py).call_method0(intern!(py, "time"))?.extract(),
+        }
+    }
+
+    /// Has `object` run as `J` at `when`, in seconds on the loop's clock. A foreign loop calls what `call` returns, a
+    /// callable and its arguments, instead.
+    pub(crate) fn set_timer<'py, J: Job>(
+        &self,
+        object: &Bound<'py, J::Class>,
+        when: f64,
+        call: impl FnOnce(Python<'py>) -> PyResult<(Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>)>,
+    ) -> PyResult<Timer> {
+        let py = object.py();
+        match self {
+            Self::Ours(ours) => {
+                ours.get().admit(py)?;
+                let key = ours.get().engine(py).push_at(nanos(when), runnable::runnable::<J>(object.clone().unbind()));
+                Ok(Timer(TimerOf::Ours(ours.clone_ref(py), key)))
+            }
+            Self::Foreign(foreign) => {
+                let (callable, arguments) = call(py)?;
+                let arguments = [PyFloat::new(py, when).into_any(), callable].into_iter().chain(arguments);
+                let arguments = PyTuple::new(py, arguments.collect::<Vec<_>>())?;
+                let handle = foreign.bind(py).call_method1(intern!(py, "call_at"), arguments)?;
+                Ok(Timer(TimerOf::Foreign(handle.unbind())))
+            }
+        }
+    }
+
     /// `loop.call_soon(callback[, argument], context=context)` of a foreign loop. Runs Python code.
     pub(crate) fn call_soon<'py>(
         loop_object: &Bound<'py, PyAny>,
@@ -298,10 +337,60 @@ impl LoopRef {
     }
 }
 
+/// A timer that was set on a loop of either kind.
+#[derive(Debug)]
+pub(crate) struct Timer(TimerOf);
+
+#[derive(Debug)]
+enum TimerOf {
+    Ours(Py<LoopCore>, TimerKey),
+    Foreign(Py<PyAny>),
+}
+
+impl Timer {
+    /// Takes the timer back, unless it has fired. Runs Python code for a foreign loop.
+    pub(crate) fn cancel(self, py: Python<'_>) -> PyResult<()> {
+        match self.0 {
+            TimerOf::Ours(core, key) => {
+                drop(core.get().engine(py).cancel_timer(key));
+                Ok(())
+            }
+            TimerOf::Foreign(handle) => handle.bind(py).call_method0(intern!(py, "cancel")).map(drop),
+        }
+    }
+
+    pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.0 {
+            TimerOf::Ours(core, _) => visit.call(core),
+            TimerOf::Foreign(handle) => visit.call(handle),
+        }
+    }
+}
+
+/// Nanoseconds of a loop's clock, as seconds.
+pub(crate) fn seconds(nanos: Nanos) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// The first nanosecond that is not before `seconds`. What is beyond the clock's range is its end; what is no number is
+/// due at once.
+pub(crate) fn nanos(seconds: f64) -> Nanos {
+    (seconds * 1e9).ceil() as Nanos
+}
+
 /// Hands an error report to the loop's exception handler, as a `dict` of `entries`. Runs Python code.
 ///
 /// What must leave the loop leaves it; other errors of the handler's own machinery have been logged by it.
 pub(crate) fn report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> Flow {
+    try_report(loop_object, entries).map_or_else(leave, |()| Flow::Continue)
+}
+
+/// As [`report`], for who is called by Python.
+///
+/// # Errors
+///
+/// What must leave the loop.
+pub(crate) fn try_report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> PyResult<()> {
     let py = loop_object.py();
     let result = (|| {
         let context = PyDict::new(py);
@@ -311,11 +400,11 @@ pub(crate) fn report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_,
         loop_object.call_method1(intern!(py, "call_exception_handler"), (context,))
     })();
     match result {
-        Ok(_) => Flow::Continue,
-        Err(error) if asyncio::leaves_the_loop(py, &error) => leave(error),
+        Ok(_) => Ok(()),
+        Err(error) if asyncio::leaves_the_loop(py, &error) => Err(error),
         Err(error) => {
             error.write_unraisable(py, Some(loop_object));
-            Flow::Continue
+            Ok(())
         }
     }
 }

@@ -255,7 +255,7 @@ impl Interrupts {
             return Ok(error);
         }
         let interrupt = PyKeyboardInterrupt::new_err(());
-        interrupt.value(py).setattr(intern!(py, "__context__"), error.value(py))?;
+        interrupt.value(py).setattr(intern!(py, "__context__"), asyncio::exception_of(py, &error))?;
         Ok(interrupt)
     }
 }
@@ -386,7 +386,7 @@ fn chained<T, U>(py: Python<'_>, result: PyResult<T>, last: PyResult<U>) -> PyRe
         (Err(error), Err(last)) => {
             let value = last.value(py);
             if !value.is(error.value(py)) && value.getattr(intern!(py, "__context__"))?.is_none() {
-                value.setattr(intern!(py, "__context__"), error.value(py))?;
+                value.setattr(intern!(py, "__context__"), asyncio::exception_of(py, &error))?;
             }
             Err(last)
         }

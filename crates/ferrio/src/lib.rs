@@ -26,7 +26,7 @@
 //! | [`sys`] | asks the operating system for readiness and wake-ups |
 //! | [`engine`] | decides *when* something runs: ready queue, timers, reactor, blocking pool, and what other threads may touch |
 //! | [`stream`], [`net`] | keep account of the bytes of a connection, and move them; they do not know the engine |
-//! | this page | what programs use: [`run`], [`spawn`], [`sleep`], [`timeout`], ... one public noun a file |
+//! | this page | what programs use: [`run()`], [`spawn`], [`sleep`], [`timeout()`], ... one public noun a file |
 //!
 //! Nothing in here knows Python; the binding lives in its own crate and meets the engine at two seams,
 //! [`engine::Runnable`] and [`engine::Park`]. A loop that an embedder drives runs native tasks as well: [`spawn_on`].
@@ -51,3 +51,13 @@ pub use time::{Sleep, sleep};
 pub use timeout::{Elapsed, timeout};
 pub use unblock::unblock;
 pub use yield_now::{YieldNow, yield_now};
+
+/// Has the documents' programs compiled and run.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/rust.md")]
+    struct Rust;
+}

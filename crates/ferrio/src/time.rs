@@ -11,9 +11,9 @@ use crate::engine::{EventLoop, Flow, Nanos, Runnable, TimerKey, Work, current_or
 
 /// Waits until `duration` has passed on the clock of the current loop.
 ///
-/// The time counts from the first poll: until then nothing is set, and no loop is needed. With [`Duration::ZERO`] it lets
-/// the loop take one turn, like [`yield_now`](crate::yield_now). Timers of equal deadlines fire in the order in which they
-/// were set. A duration that the clock cannot count (292 years) never ends.
+/// The time counts from the first poll: until then nothing is set, and no loop is needed. With
+/// [`Duration::ZERO`] it lets the loop take one turn, like [`yield_now`](crate::yield_now()). Timers of equal deadlines
+/// fire in the order in which they were set. A duration that the clock cannot count (292 years) never ends.
 ///
 /// # Panics
 ///

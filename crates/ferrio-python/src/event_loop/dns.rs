@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PySlice, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PySlice, PyString, PyTuple};
 
 use super::EventLoop;
 use super::fds::WeakLoop;
@@ -256,4 +256,50 @@ pub(super) async fn ensure_resolved(
             Python::attach(|py| Ok(found.bind(py).get_item(0)?.get_item(4)?.unbind()))
         }
     }
+}
+
+/// Which addresses a stream socket is to have.
+pub(super) struct Lookup {
+    host: Py<PyAny>,
+    port: Py<PyAny>,
+    family: Py<PyAny>,
+    proto: Py<PyAny>,
+    flags: Py<PyAny>,
+}
+
+impl Lookup {
+    /// What is left out is 0, as for `getaddrinfo`.
+    pub(super) fn new(
+        py: Python<'_>,
+        host: Option<Py<PyAny>>,
+        port: Option<Py<PyAny>>,
+        family: &Option<Py<PyAny>>,
+        proto: &Option<Py<PyAny>>,
+        flags: &Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let zero = 0i32.into_pyobject(py)?.into_any().unbind();
+        let or_zero = |value: &Option<Py<PyAny>>| value.as_ref().unwrap_or(&zero).clone_ref(py);
+        let or_none = |value: Option<Py<PyAny>>| value.unwrap_or_else(|| py.None());
+        let (host, port) = (or_none(host), or_none(port));
+        Ok(Self { host, port, family: or_zero(family), proto: or_zero(proto), flags: or_zero(flags) })
+    }
+}
+
+/// What `getaddrinfo` returns for a stream socket; nobody is asked if `host` is an address already.
+pub(super) async fn lookup(event_loop: &WeakLoop, lookup: Lookup) -> PyResult<Py<PyAny>> {
+    let answer = Python::attach(|py| {
+        let Lookup { host, port, family, proto, flags } = &lookup;
+        let info = asyncio::ipaddr_info(py)?.call1((host, port, family, libc::SOCK_STREAM, proto))?;
+        if !info.is_none() {
+            return Ok(Answer::Given(PyList::new(py, [info])?.into_any().unbind()));
+        }
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "family"), family)?;
+        keywords.set_item(intern!(py, "type"), libc::SOCK_STREAM)?;
+        keywords.set_item(intern!(py, "proto"), proto)?;
+        keywords.set_item(intern!(py, "flags"), flags)?;
+        let found = event_loop.get(py)?.call_method(intern!(py, "getaddrinfo"), (host, port), Some(&keywords))?;
+        PyResult::Ok(Answer::Awaited(found.unbind()))
+    });
+    answer?.get().await
 }

@@ -78,7 +78,7 @@ impl EventLoop {
             }
             let report = PyDict::new(py);
             report.set_item("message", "Unhandled error in exception handler")?;
-            report.set_item("exception", error.value(py))?;
+            report.set_item("exception", asyncio::exception_of(py, &error))?;
             report.set_item("context", context)?;
             let result = slf.call_method1(intern!(py, "default_exception_handler"), (report,));
             let text = "Exception in default exception handler while handling an unexpected error in custom exception \

@@ -15,14 +15,18 @@
 //! | [`fds`] | who is told when a descriptor is ready |
 //! | [`sock`] | the `sock_*` coroutines |
 //! | [`dns`] | names and addresses |
+//! | [`connect`] | connections that this side makes |
+//! | [`serve`] | servers |
 
 mod asyncgens;
+mod connect;
 mod dns;
 mod errors;
 mod executor;
 mod fds;
 mod run;
 mod schedule;
+mod serve;
 mod signals;
 mod sock;
 mod tasks;
@@ -41,8 +45,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, ffi, intern};
 
-use crate::ffi::cell::{Constructed, GilCell, GilCopy};
+use crate::asyncio;
+use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
+use crate::ffi::newborn;
 use crate::handles::Handle;
 use crate::loop_ref::LoopCore;
 
@@ -60,7 +66,6 @@ pub(crate) struct EventLoop {
     watched: GilCell<fds::Watched>,
     /// The interpreter's wake-up descriptor before this loop set its own; none while it has not.
     wakeup_fd: GilCopy<Option<i32>>,
-    constructed: Constructed,
 }
 
 #[pymethods]
@@ -78,17 +83,18 @@ impl EventLoop {
         let clock = if _stepped_clock { Clock::Stepped(Cell::new(0)) } else { Clock::Monotonic };
         let engine = engine::EventLoop::new(clock)?;
         let core = LoopCore::new(engine, errors::debug_by_default(py)?);
+        let asyncgens = asyncgens::AsyncGens::new(py)?;
+        newborn::has_dict(py);
         Ok(PyClassInitializer::from(core).add_subclass(Self {
             stopping: GilCopy::new(false),
             process: std::process::id(),
             task_factory: GilCell::default(),
             exception_handler: GilCell::default(),
             executor: GilCell::default(),
-            asyncgens: GilCell::new(asyncgens::AsyncGens::new(py)?),
+            asyncgens: GilCell::new(asyncgens),
             signal_handlers: GilCell::default(),
             watched: GilCell::default(),
             wakeup_fd: GilCopy::new(None),
-            constructed: Constructed::new(),
         }))
     }
 
@@ -102,9 +108,6 @@ impl EventLoop {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if !self.constructed.is() {
-            return Ok(());
-        }
         self.task_factory.traverse(visit, |factory, visit| visit.call(factory))?;
         self.exception_handler.traverse(visit, |handler, visit| visit.call(handler))?;
         self.executor.traverse(visit, |executor, visit| executor.traverse(visit))?;
@@ -142,7 +145,7 @@ impl Finalize for EventLoop {
             let keywords = pyo3::types::PyDict::new(py);
             keywords.set_item(intern!(py, "source"), this)?;
             let category = py.get_type::<PyResourceWarning>();
-            py.import("warnings")?.call_method("warn", (text, category), Some(&keywords))?;
+            asyncio::warn(py)?.call((text, category), Some(&keywords))?;
             PyResult::Ok(())
         })();
         if let Err(error) = warned.and_then(|()| Self::close(this)) {

@@ -2,7 +2,6 @@
 
 use std::ffi::CStr;
 
-use ferrio::engine::Nanos;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -13,7 +12,7 @@ use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::runnable::{runnable, send_runnable};
 use crate::ffi::thread::current_thread;
 use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle};
-use crate::loop_ref::{LoopCore, LoopRef};
+use crate::loop_ref::{LoopCore, LoopRef, nanos, seconds};
 
 #[pymethods]
 impl EventLoop {
@@ -190,14 +189,4 @@ pub(super) fn check_callback(callback: &Bound<'_, PyAny>, method: &str) -> PyRes
         return Err(PyTypeError::new_err(text));
     }
     Ok(())
-}
-
-fn seconds(nanos: Nanos) -> f64 {
-    nanos as f64 / 1e9
-}
-
-/// The first nanosecond that is not before `seconds`. What is beyond the clock's range is its end; what is no number is
-/// due at once.
-fn nanos(seconds: f64) -> Nanos {
-    (seconds * 1e9).ceil() as Nanos
 }

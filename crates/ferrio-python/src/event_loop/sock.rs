@@ -314,7 +314,7 @@ impl Rest {
 }
 
 /// True if the connection is being made, false if it stands.
-fn begin_connect(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(super) fn begin_connect(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = sock.py();
     match method1(sock, intern!(py, "connect"), address) {
         Ok(_) => Ok(false),
@@ -328,7 +328,7 @@ fn begin_connect(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResul
     }
 }
 
-fn end_connect(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn end_connect(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = sock.py();
     let error = sock.call_method1(intern!(py, "getsockopt"), (libc::SOL_SOCKET, libc::SO_ERROR))?;
     if error.eq(0)? {

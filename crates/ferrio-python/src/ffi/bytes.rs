@@ -13,6 +13,21 @@ unsafe extern "C" {
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
 }
 
+/// Makes a `bytes` of `content`, in one allocation. Runs no Python code.
+///
+/// # Errors
+///
+/// `MemoryError`.
+#[inline]
+pub(crate) fn copy<'py>(py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    // The length of a slice fits.
+    let (start, length) = (content.as_ptr().cast(), content.len() as ffi::Py_ssize_t);
+    // SAFETY: as many bytes are copied from `start` as are there; returns null with an exception set.
+    unsafe {
+        Ok(Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(start, length))?.cast_into_unchecked())
+    }
+}
+
 /// Makes a `bytes` of at most `room` bytes, filled by `fill`; `None` if that would block. Runs no Python code.
 ///
 /// # Errors

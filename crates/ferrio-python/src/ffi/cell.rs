@@ -74,12 +74,6 @@ impl<T> GilCell<Option<pyo3::Py<T>>> {
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Option<pyo3::Py<T>> {
         self.with(py, |value| value.as_ref().map(|object| object.clone_ref(py)))
     }
-
-    /// Whether there is an object.
-    #[inline]
-    pub(crate) fn is_some(&self, py: Python<'_>) -> bool {
-        self.with(py, |value| value.is_some())
-    }
 }
 
 /// A small value that is copied in and out.
@@ -173,10 +167,6 @@ impl<T> GilOnce<T> {
         Self(OnceCell::new())
     }
 
-    pub(crate) fn full(value: T) -> Self {
-        Self(OnceCell::from(value))
-    }
-
     pub(crate) fn into_inner(self) -> Option<T> {
         self.0.into_inner()
     }
@@ -198,24 +188,5 @@ impl<T> GilOnce<T> {
     /// For traversals, which have no token but run with the lock held.
     pub(crate) fn get_in_traverse(&self, _visit: &PyVisit<'_>) -> Option<&T> {
         self.0.get()
-    }
-}
-
-/// Says to `__traverse__` whether there is anything to traverse: a field of every class with a `__dict__`.
-///
-/// Python 3.11 and 3.12 make the `__dict__` of an object that is allocated already, and the contents come after it. The
-/// garbage collector may run in between; it finds an object of zeroes, in which references would be null.
-#[derive(Debug)]
-pub(crate) struct Constructed(bool);
-
-impl Constructed {
-    /// The field's value, once the contents are there.
-    pub(crate) const fn new() -> Self {
-        Self(true)
-    }
-
-    #[inline]
-    pub(crate) fn is(&self) -> bool {
-        self.0
     }
 }

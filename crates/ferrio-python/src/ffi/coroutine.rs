@@ -32,6 +32,9 @@ pub(crate) fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Step<'py> {
 
 /// Resumes `coroutine` by raising `exception` in it. Runs Python code.
 pub(crate) fn throw<'py>(coroutine: &Bound<'py, PyAny>, exception: &Bound<'py, PyAny>) -> Step<'py> {
+    if let Some(step) = super::send_slots::throw(coroutine, exception) {
+        return step;
+    }
     let py = coroutine.py();
     match coroutine.call_method1(pyo3::intern!(py, "throw"), (exception,)) {
         Ok(yielded) => Step::Yielded(yielded),
@@ -53,4 +56,13 @@ pub(crate) fn is_native(object: &Bound<'_, PyAny>) -> bool {
 pub(crate) fn is_generator(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: compares the type of a live object.
     unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// Whether `object` is a generator that `types.coroutine` has made one to await.
+pub(crate) fn is_awaitable_generator(object: &Bound<'_, PyAny>) -> bool {
+    is_generator(object)
+        && object
+            .getattr(pyo3::intern!(object.py(), "gi_code"))
+            .and_then(|code| code.getattr(pyo3::intern!(object.py(), "co_flags"))?.extract::<i32>())
+            .is_ok_and(|flags| flags & ffi::CO_ITERABLE_COROUTINE != 0)
 }

@@ -20,6 +20,24 @@ pub(crate) struct CallArguments<'a, 'py> {
 }
 
 impl<'a, 'py> CallArguments<'a, 'py> {
+    /// # Safety
+    ///
+    /// `count` arguments, and one for each of `names`, lie behind `arguments`; the caller holds them all for `'a`.
+    pub(super) unsafe fn new(
+        py: Python<'py>,
+        arguments: *const *mut ffi::PyObject,
+        count: usize,
+        names: Option<Borrowed<'a, 'py, PyTuple>>,
+    ) -> Self {
+        let slice = |start: usize, len| match len {
+            0 => &[][..],
+            // SAFETY: as this function's.
+            len => unsafe { std::slice::from_raw_parts(arguments.add(start), len) },
+        };
+        let named = names.map_or(0, |names| names.len());
+        Self { positional: slice(0, count), named: slice(count, named), names, py }
+    }
+
     /// How many positional arguments there are.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -80,6 +98,57 @@ impl<'a, 'py> CallArguments<'a, 'py> {
         }
     }
 
+    /// The arguments as `N` parameters: each by position or name, the first `required` of them needed, those from
+    /// `by_name` on by name only.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError`, with the text that a Python function raises.
+    #[inline]
+    pub(crate) fn bind<const N: usize>(
+        &self,
+        function: &str,
+        parameters: [&str; N],
+        required: usize,
+        by_name: usize,
+    ) -> PyResult<[Option<Borrowed<'a, 'py, PyAny>>; N]> {
+        let mut bound = [None; N];
+        if self.len() > by_name {
+            return Err(too_many(function, by_name, required.min(by_name), self.len()));
+        }
+        for (index, place) in bound.iter_mut().enumerate().take(self.len()) {
+            *place = self.get(index);
+        }
+        if self.has_named() {
+            self.bind_named(function, parameters, &mut bound)?;
+        }
+        if bound.iter().take(required).any(Option::is_none) {
+            let missing = parameters.iter().zip(&bound).take(required).filter(|(_, value)| value.is_none());
+            return Err(too_few(function, &missing.map(|(name, _)| *name).collect::<Vec<_>>()));
+        }
+        Ok(bound)
+    }
+
+    fn bind_named<const N: usize>(
+        &self,
+        function: &str,
+        parameters: [&str; N],
+        bound: &mut [Option<Borrowed<'a, 'py, PyAny>>; N],
+    ) -> PyResult<()> {
+        for (key, value) in self.named() {
+            let name = key.cast::<PyString>()?.to_str()?;
+            let Some(index) = parameters.iter().position(|parameter| *parameter == name) else {
+                let text = format!("{function}() got an unexpected keyword argument '{name}'");
+                return Err(PyTypeError::new_err(text));
+            };
+            if bound[index].replace(value).is_some() {
+                let text = format!("{function}() got multiple values for argument '{name}'");
+                return Err(PyTypeError::new_err(text));
+            }
+        }
+        Ok(())
+    }
+
     /// The arguments given by name.
     pub(crate) fn named(&self) -> impl Iterator<Item = (Bound<'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
         let py = self.py;
@@ -93,6 +162,28 @@ impl<'a, 'py> CallArguments<'a, 'py> {
     pub(crate) fn has_named(&self) -> bool {
         !self.named.is_empty()
     }
+}
+
+#[cold]
+fn too_many(function: &str, most: usize, least: usize, given: usize) -> PyErr {
+    let takes = if most == least { format!("{most}") } else { format!("from {least} to {most}") };
+    let s = if most == 1 { "" } else { "s" };
+    let were = if given == 1 { "was" } else { "were" };
+    PyTypeError::new_err(format!("{function}() takes {takes} positional argument{s} but {given} {were} given"))
+}
+
+#[cold]
+fn too_few(function: &str, missing: &[&str]) -> PyErr {
+    let quoted: Vec<_> = missing.iter().map(|name| format!("'{name}'")).collect();
+    let names = match quoted.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first, second] => format!("{first} and {second}"),
+        [rest @ .., last] => format!("{}, and {last}", rest.join(", ")),
+    };
+    let s = if missing.len() == 1 { "" } else { "s" };
+    let count = missing.len();
+    PyTypeError::new_err(format!("{function}() missing {count} required positional argument{s}: {names}"))
 }
 
 /// A method with the calling convention of the interpreter's own.
@@ -145,14 +236,8 @@ unsafe extern "C" fn call<M: FastMethod>(
     // positional arguments and one for each of `names` lie behind `arguments`, all held by the caller.
     let (py, this, arguments) = unsafe {
         let py = Python::assume_attached();
-        let count = count.unsigned_abs();
         let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
-        let named = names.map_or(0, |names| names.len());
-        let slice = |start: usize, len| match len {
-            0 => &[][..],
-            len => std::slice::from_raw_parts(arguments.add(start), len),
-        };
-        let arguments = CallArguments { positional: slice(0, count), named: slice(count, named), names, py };
+        let arguments = CallArguments::new(py, arguments, count.unsigned_abs(), names);
         (py, Borrowed::from_ptr(py, this).cast_unchecked::<M::Class>(), arguments)
     };
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| M::call(&this, &arguments)));

@@ -13,8 +13,12 @@
 //! | [`await_method`] | an `__await__` that differs by who calls it |
 //! | [`call`] | vectorcalls without argument tuples |
 //! | [`await_slots`] | `await` without trampolines |
+//! | [`send_slots`] | the slots by which a coroutine is driven |
+//! | [`async_function`] | `async def` functions whose body is Rust |
 //! | [`method`] | methods without an argument parser |
+//! | [`newborn`] | the collector kept from objects that are not there yet |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
+//! | [`recursion`] | recursion that the interpreter counts |
 //! | [`bytes`] | a `bytes` object that the operating system writes into |
 //! | [`buffer`] | the bytes of any object that has some |
 //! | [`descriptor`] | descriptors that are known by their number |
@@ -22,6 +26,7 @@
 //! | [`stop_iteration`] | a result as `StopIteration`, and back |
 //! | [`thread`] | waiting without the interpreter lock |
 
+pub(crate) mod async_function;
 pub(crate) mod await_method;
 pub(crate) mod await_slots;
 pub(crate) mod buffer;
@@ -33,7 +38,10 @@ pub(crate) mod coroutine;
 pub(crate) mod descriptor;
 pub(crate) mod finalizer;
 pub(crate) mod method;
+pub(crate) mod newborn;
 pub(crate) mod pool;
+pub(crate) mod recursion;
 pub(crate) mod runnable;
+pub(crate) mod send_slots;
 pub(crate) mod stop_iteration;
 pub(crate) mod thread;

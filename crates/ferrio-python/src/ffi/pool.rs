@@ -11,13 +11,14 @@
 //! references through the offsets that the class declares.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyType;
 use pyo3::{Borrowed, PyClass};
+
+use super::newborn;
 
 /// How many objects a pool keeps. A loop that has more in flight pays for the allocator, as everybody does.
 const CAPACITY: usize = 2048;
@@ -113,16 +114,11 @@ impl Pool {
     }
 }
 
-/// Whether the interpreter makes an object's `__dict__` before its contents are there, see
-/// [`Constructed`](super::cell::Constructed).
-static DICT_IS_EAGER: AtomicBool = AtomicBool::new(false);
-
 /// Makes the class use its pool. To be called once, before an object or a subclass exists.
 pub(crate) fn install<T: Pooled>(py: Python<'_>) {
     let class = py.get_type::<T>();
     // What `dispose_contents` relies on.
     assert!(T::is_base_of(&class), "a pooled class extends another than it says");
-    DICT_IS_EAGER.store(py.version_info() < (3, 13), Ordering::Relaxed);
     let class = class.as_type_ptr();
     // SAFETY: PyO3 makes a heap type whose slots may be set until it is used.
     unsafe {
@@ -137,15 +133,13 @@ unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: f
     // garbage collector it is as good as new: neither followed nor finalized.
     unsafe {
         let py = Python::assume_attached();
+        if (*class).tp_dictoffset > 0 {
+            newborn::has_dict(py);
+        }
         if std::ptr::eq(class, T::type_object_raw(py))
             && let Some(object) = T::pool().pop()
         {
             ffi::PyObject_Init(object, class);
-            // What the last object left behind must not be taken for references.
-            if DICT_IS_EAGER.load(Ordering::Relaxed) {
-                let size = (*class).tp_basicsize.unsigned_abs() - size_of::<ffi::PyObject>();
-                object.add(1).cast::<u8>().write_bytes(0, size);
-            }
             ffi::PyObject_GC_Track(object.cast());
             return object;
         }

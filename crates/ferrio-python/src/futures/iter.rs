@@ -30,11 +30,8 @@ impl FutureIter {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(future) = self.0.clone_ref(py) else { return Ok(None) };
-        let future = future.into_bound(py);
-        if !future.get().is_pending(py) {
-            drop(self.0.take(py));
-        }
-        Future::__next__(&future)
+        // Once the future is done, its result comes every time, as from asyncio's since Python 3.14.
+        Future::__next__(future.bind(py))
     }
 
     fn send<'py>(&self, py: Python<'py>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -66,6 +63,12 @@ impl FutureIter {
 pub(crate) fn thrown<'py>(arguments: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
     let py = arguments.py();
     let count = arguments.len();
+    if let Ok(only) = arguments.get_borrowed_item(0)
+        && count == 1
+        && only.is_instance_of::<PyBaseException>()
+    {
+        return Ok(only.to_owned());
+    }
     if !(1..=3).contains(&count) {
         return Err(PyTypeError::new_err(format!("throw expected at least 1 and at most 3 arguments, got {count}")));
     }
@@ -76,7 +79,10 @@ pub(crate) fn thrown<'py>(arguments: &Bound<'py, PyTuple>) -> PyResult<Bound<'py
         PyErr::warn(py, &category, text, 1)?;
     }
     let kind = arguments.get_item(0)?;
-    let optional = |index| arguments.get_item(index).ok().filter(|argument| !argument.is_none());
+    let optional = |index| match arguments.iter().nth(index) {
+        Some(argument) if !argument.is_none() => Some(argument),
+        _ => None,
+    };
     let (value, traceback) = (optional(1), optional(2));
     if traceback.as_ref().is_some_and(|traceback| !traceback.is_instance_of::<PyTraceback>()) {
         return Err(PyTypeError::new_err("throw() third argument must be a traceback"));

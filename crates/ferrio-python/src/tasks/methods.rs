@@ -10,6 +10,7 @@ use pyo3::{PyTraverseError, intern};
 use super::task::{Inner, Name, NewTask, Task};
 use crate::asyncio;
 use crate::ffi::finalizer::Finalize;
+use crate::ffi::newborn;
 use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::thread::attached;
 use crate::futures::Future;
@@ -18,9 +19,16 @@ use crate::loop_ref::{LoopRef, report};
 #[pymethods]
 impl Task {
     #[new]
+    #[classmethod]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
-        PyClassInitializer::from(Future::uninitialized()).add_subclass(Self::uninitialized())
+    fn __new__(
+        cls: &Bound<'_, PyType>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyClassInitializer<Self> {
+        newborn::has_dict(cls.py());
+        let native = cls.is(cls.py().get_type::<Self>());
+        PyClassInitializer::from(Future::of_class(native)).add_subclass(Self::uninitialized())
     }
 
     /// A task of `loop`, or of the current loop, that runs `coro`.
@@ -183,9 +191,6 @@ impl Task {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if !self.constructed.is() {
-            return Ok(());
-        }
         self.inner.traverse(visit, |inner, visit| {
             visit.call(&inner.coroutine)?;
             visit.call(&inner.context)?;

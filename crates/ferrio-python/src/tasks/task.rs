@@ -3,15 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::any_future::cancel;
 use super::step::{self, FirstStep};
 use super::wakeup::TaskStep;
 use crate::asyncio;
 use crate::coroutine::Coroutine;
-use crate::ffi::cell::{Constructed, GilCell, GilCopy};
+use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::runnable::runnable;
 use crate::ffi::{context, coroutine};
 use crate::futures::Future;
@@ -27,7 +27,6 @@ pub(crate) struct Task {
     pub(super) cancels: GilCopy<u32>,
     pub(super) must_cancel: GilCopy<bool>,
     pub(super) log_destroy_pending: GilCopy<bool>,
-    pub(super) constructed: Constructed,
 }
 
 #[derive(Default)]
@@ -67,7 +66,6 @@ impl Task {
             cancels: GilCopy::new(0),
             must_cancel: GilCopy::new(false),
             log_destroy_pending: GilCopy::new(true),
-            constructed: Constructed::new(),
         }
     }
 
@@ -109,8 +107,6 @@ impl Task {
             let class = this.get_type().name()?;
             return Err(PyRuntimeError::new_err(format!("{class} object is already initialized")));
         }
-        // Raised again when all is well: what fails to begin is not "destroyed while pending".
-        task.log_destroy_pending.set(py, false);
         let coroutine = Some(new.coroutine.unbind());
         let inner = Inner { coroutine, context: Some(context), fut_waiter: None, name };
         drop(task.inner.replace(py, inner));
@@ -119,7 +115,6 @@ impl Task {
         } else {
             Self::queue_first_step(this, &loop_ref)?;
         }
-        task.log_destroy_pending.set(py, true);
         Ok(())
     }
 
@@ -168,11 +163,6 @@ impl Task {
         self.inner.with(py, |inner| inner.context.as_ref().map(|context| context.clone_ref(py).into_bound(py)))
     }
 
-    #[inline]
-    pub(super) fn coroutine<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.inner.with(py, |inner| inner.coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py).into_bound(py)))
-    }
-
     pub(super) fn fut_waiter<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.inner.with(py, |inner| inner.fut_waiter.as_ref().map(|waiter| waiter.clone_ref(py).into_bound(py)))
     }
@@ -203,7 +193,7 @@ impl Task {
                 }
                 Ok(_) => break,
                 Err(waiter) => {
-                    if cancel_awaited(&waiter.into_inner(), message)? {
+                    if cancel(&waiter.into_inner(), message)? {
                         // What was cancelled wakes the task.
                         return Ok(true);
                     }
@@ -242,20 +232,6 @@ impl<'py> Circle<'py> {
         }
         Ok(())
     }
-}
-
-/// Cancels what a task waits for, by the shortest way that its class allows.
-pub(super) fn cancel_awaited(waiter: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    let py = waiter.py();
-    if let Ok(future) = waiter.cast_exact::<Future>() {
-        return Future::cancel(future, message.cloned());
-    }
-    if let Ok(task) = waiter.cast_exact::<Task>() {
-        return Task::request_cancel(task, message);
-    }
-    let keywords = pyo3::types::PyDict::new(py);
-    keywords.set_item(intern!(py, "msg"), message)?;
-    waiter.call_method(intern!(py, "cancel"), (), Some(&keywords))?.is_truthy()
 }
 
 impl Name {

@@ -1,0 +1,397 @@
+//! Coroutines for Python whose body is Rust.
+//!
+//! | file | what |
+//! |---|---|
+//! | this one | the coroutine object, which drives a body and awaits for it |
+//! | [`body`] | a body written as an `async` block |
+//!
+//! A body is a [`Frame`]: a state machine that is stepped when the coroutine is, and says whether it returns or what it
+//! waits for. What is awaited, a future of ours or anything else with an `__await__`, is the coroutine's business; the
+//! frame hears of it again when there is an outcome. Frames are written by hand where objects are made and thrown away
+//! with every call, or where the garbage collector must see what the frame holds; an `async` block serves elsewhere.
+//!
+//! # Budget
+//!
+//! A call whose body does not wait, such as the acquisition of a free lock, takes one object from the pool and returns
+//! it there. A frame of up to [`Room`] lies in the object.
+
+mod body;
+
+use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use pyo3::{PyTraverseError, intern};
+use smallbox::{SmallBox, smallbox};
+
+use crate::ffi::cell::GilCell;
+use crate::ffi::coroutine::{self, Step};
+use crate::ffi::finalizer::Finalize;
+use crate::ffi::pool::{Pool, Pooled};
+use crate::ffi::send_slots::{Driven, not_begun};
+use crate::ffi::stop_iteration;
+use crate::ffi::thread::attached;
+use crate::futures::{Future, thrown};
+
+pub(crate) use body::await_;
+
+/// What came of what a frame waited for; `None` when it is stepped for the first time.
+pub(crate) type Outcome<'py> = PyResult<Bound<'py, PyAny>>;
+
+/// What a frame does next.
+pub(crate) enum Next<'py> {
+    /// It is done, with a value.
+    Return(Bound<'py, PyAny>),
+    /// It is to be stepped with the outcome of `await object`.
+    Await(Bound<'py, PyAny>),
+    /// It is to be stepped in the loop's next turn.
+    Pause,
+}
+
+/// The body of a coroutine.
+pub(crate) trait Frame: Send {
+    /// Goes on from where the frame waits, with the outcome. Runs Python code.
+    ///
+    /// # Errors
+    ///
+    /// What the coroutine raises; the frame is not stepped again.
+    fn step<'py>(&mut self, py: Python<'py>, outcome: Outcome<'py>) -> PyResult<Next<'py>>;
+
+    /// Shows what the frame holds to the garbage collector.
+    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError>;
+}
+
+/// Six words: what most frames need. A larger one is allocated.
+type Room = [usize; 6];
+
+type Body = SmallBox<dyn Frame, Room>;
+
+/// A coroutine, to `asyncio.iscoroutine`, `create_task` and `await`.
+#[pyclass(frozen, weakref, module = "ferrio._ferrio", name = "coroutine")]
+pub(crate) struct Coroutine {
+    /// The name of the function, as `__qualname__` has it.
+    name: &'static str,
+    state: GilCell<State>,
+}
+
+enum State {
+    Created(Body),
+    Suspended(Body, Awaited),
+    Running,
+    Finished,
+}
+
+/// What a suspended frame waits for.
+enum Awaited {
+    /// The next turn.
+    Turn,
+    /// A future of ours, which was yielded itself.
+    Future(Py<Future>),
+    /// Anything else: its iterator, which is resumed with what the coroutine is resumed with.
+    Iterator(Py<PyAny>),
+}
+
+/// How far waiting has come.
+enum Progress<'py> {
+    /// There is an outcome.
+    Done(Outcome<'py>),
+    /// Not yet; what is to be yielded for it.
+    Waits(Awaited, Bound<'py, PyAny>),
+}
+
+impl Awaited {
+    /// Begins to await `object`. Runs Python code.
+    fn begin(object: Bound<'_, PyAny>) -> Progress<'_> {
+        let py = object.py();
+        if let Some(future) = Future::native(&object) {
+            if !future.get().is_pending(py) {
+                return Progress::Done(Future::result(future));
+            }
+            future.get().blocking.set(py, true);
+            return Progress::Waits(Self::Future(future.clone().unbind()), object.clone());
+        }
+        if coroutine::is_native(&object)
+            || coroutine::is_awaitable_generator(&object)
+            || object.is_exact_instance_of::<Coroutine>()
+        {
+            return Self::advance(object, None);
+        }
+        match object.call_method0(intern!(py, "__await__")) {
+            Ok(iterator) => Self::advance(iterator, None),
+            Err(error) => Progress::Done(Err(error)),
+        }
+    }
+
+    /// Goes on when the coroutine is resumed, or when `failure` is thrown into it. Runs Python code.
+    fn resume<'py>(self, py: Python<'py>, failure: Option<Bound<'py, PyAny>>) -> Progress<'py> {
+        match (self, failure) {
+            (Self::Iterator(iterator), failure) => Self::advance(iterator.into_bound(py), failure),
+            (_, Some(failure)) => Progress::Done(Err(PyErr::from_value(failure))),
+            (Self::Turn, None) => Progress::Done(Ok(py.None().into_bound(py))),
+            (Self::Future(future), None) => Progress::Done(Future::result(future.bind(py))),
+        }
+    }
+
+    fn advance<'py>(iterator: Bound<'py, PyAny>, failure: Option<Bound<'py, PyAny>>) -> Progress<'py> {
+        let py = iterator.py();
+        let step = match failure {
+            None => coroutine::send_none(&iterator),
+            Some(failure) => match iterator.hasattr(intern!(py, "throw")) {
+                Ok(true) => coroutine::throw(&iterator, &failure),
+                Ok(false) => Step::Raised(PyErr::from_value(failure)),
+                Err(error) => Step::Raised(error),
+            },
+        };
+        match step {
+            Step::Yielded(yielded) => Progress::Waits(Self::Iterator(iterator.unbind()), yielded),
+            Step::Returned(value) => Progress::Done(Ok(value)),
+            Step::Raised(error) => Progress::Done(Err(error)),
+        }
+    }
+
+    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Turn => Ok(()),
+            Self::Future(future) => visit.call(future),
+            Self::Iterator(iterator) => visit.call(iterator),
+        }
+    }
+}
+
+impl Coroutine {
+    /// A coroutine of the function `name` that runs `frame` when it is driven.
+    #[inline]
+    pub(crate) fn of<'py>(
+        py: Python<'py>,
+        name: &'static str,
+        frame: impl Frame + 'static,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let body: Body = smallbox!(frame);
+        Bound::new(py, Self { name, state: GilCell::new(State::Created(body)) }).map(Bound::into_any)
+    }
+
+    /// Goes on until the body waits or ends; `failure` is raised where it waits.
+    #[inline]
+    fn drive<'py>(&self, py: Python<'py>, failure: Option<Bound<'py, PyAny>>) -> Step<'py> {
+        // While it runs the body is here, out of reach of who comes back to the coroutine meanwhile.
+        let (body, progress) = match (self.state.replace(py, State::Running), failure) {
+            (State::Created(body), None) => (body, Progress::Done(Ok(py.None().into_bound(py)))),
+            (State::Created(body), Some(failure)) => return self.end(py, body, Err(PyErr::from_value(failure))),
+            (State::Suspended(body, awaited), failure) => (body, awaited.resume(py, failure)),
+            (State::Running, _) => return Step::Raised(PyValueError::new_err("coroutine already executing")),
+            (State::Finished, _) => {
+                drop(self.state.replace(py, State::Finished));
+                return Step::Raised(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
+            }
+        };
+        self.run(py, body, progress)
+    }
+
+    #[inline]
+    fn run<'py>(&self, py: Python<'py>, mut body: Body, mut progress: Progress<'py>) -> Step<'py> {
+        loop {
+            let outcome = match progress {
+                Progress::Done(outcome) => outcome,
+                Progress::Waits(awaited, yielded) => {
+                    drop(self.state.replace(py, State::Suspended(body, awaited)));
+                    return Step::Yielded(yielded);
+                }
+            };
+            progress = match body.step(py, outcome) {
+                Ok(Next::Return(value)) => return self.end(py, body, Ok(value)),
+                Ok(Next::Await(object)) => Awaited::begin(object),
+                Ok(Next::Pause) => Progress::Waits(Awaited::Turn, py.None().into_bound(py)),
+                Err(error) => return self.end(py, body, Err(error)),
+            }
+        }
+    }
+
+    #[inline]
+    fn end<'py>(&self, py: Python<'py>, body: Body, result: PyResult<Bound<'py, PyAny>>) -> Step<'py> {
+        drop(self.state.replace(py, State::Finished));
+        drop(body);
+        match result {
+            Ok(value) => Step::Returned(value),
+            Err(error) => Step::Raised(error),
+        }
+    }
+
+    fn is_in(&self, py: Python<'_>, is: impl FnOnce(&State) -> bool) -> bool {
+        self.state.with(py, |state| is(state))
+    }
+}
+
+impl Driven for Coroutine {
+    #[inline]
+    fn advance<'py>(this: &Bound<'py, Self>) -> Step<'py> {
+        this.get().drive(this.py(), None)
+    }
+
+    fn throw<'py>(this: &Bound<'py, Self>, failure: Bound<'py, PyAny>) -> Step<'py> {
+        this.get().drive(this.py(), Some(failure))
+    }
+
+    fn is_created(this: &Bound<'_, Self>) -> bool {
+        this.get().is_in(this.py(), |state| matches!(state, State::Created(_)))
+    }
+}
+
+/// What a step is to who calls a method instead of a slot.
+fn as_result(step: Step<'_>) -> PyResult<Bound<'_, PyAny>> {
+    match step {
+        Step::Yielded(yielded) => Ok(yielded),
+        Step::Returned(value) => Err(stop_iteration::with_value(value)),
+        Step::Raised(error) => Err(error),
+    }
+}
+
+#[pymethods]
+impl Coroutine {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        as_result(Self::advance(slf))
+    }
+
+    /// Resumes the coroutine; only None can be sent to one that has not begun.
+    fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if !value.is_none() && Self::is_created(slf) {
+            return Err(not_begun());
+        }
+        as_result(Self::advance(slf))
+    }
+
+    /// Raises an exception where the coroutine waits.
+    #[pyo3(signature = (*arguments))]
+    fn throw<'py>(&self, arguments: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        as_result(self.drive(arguments.py(), Some(thrown(arguments)?)))
+    }
+
+    /// Ends the coroutine by raising GeneratorExit where it waits.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_in(py, |state| matches!(state, State::Created(_) | State::Finished)) {
+            drop(self.state.replace(py, State::Finished));
+            return Ok(());
+        }
+        let exit = PyGeneratorExit::new_err(()).into_value(py).into_bound(py).into_any();
+        match self.drive(py, Some(exit)) {
+            Step::Returned(_) => Ok(()),
+            Step::Yielded(_) => Err(PyRuntimeError::new_err("coroutine ignored GeneratorExit")),
+            Step::Raised(error)
+                if error.is_instance_of::<PyGeneratorExit>(py) || error.is_instance_of::<PyStopIteration>(py) =>
+            {
+                Ok(())
+            }
+            Step::Raised(error) => Err(error),
+        }
+    }
+
+    /// The interpreter's own class of coroutines, so that `isinstance` and `inspect.iscoroutine` say yes.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        crate::asyncio::native_coroutine_class(slf.py()).cloned()
+    }
+
+    #[getter]
+    fn __name__(&self) -> &'static str {
+        self.name.rsplit('.').next().unwrap_or(self.name)
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> &'static str {
+        self.name
+    }
+
+    /// What the coroutine waits for.
+    #[getter]
+    fn cr_await(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| match state {
+            State::Suspended(_, Awaited::Future(future)) => Some(future.clone_ref(py).into_any()),
+            State::Suspended(_, Awaited::Iterator(iterator)) => Some(iterator.clone_ref(py)),
+            _ => None,
+        })
+    }
+
+    #[getter]
+    fn cr_running(&self, py: Python<'_>) -> bool {
+        self.is_in(py, |state| matches!(state, State::Running))
+    }
+
+    #[getter]
+    fn cr_suspended(&self, py: Python<'_>) -> bool {
+        self.is_in(py, |state| matches!(state, State::Suspended(..)))
+    }
+
+    /// None: the body has no Python frame.
+    #[getter]
+    fn cr_frame(&self) -> Option<bool> {
+        None
+    }
+
+    /// None: where the coroutine was made is not remembered.
+    #[getter]
+    fn cr_origin(&self) -> Option<bool> {
+        None
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> String {
+        format!("<coroutine object {} at {:p}>", slf.get().name, slf.as_ptr())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.state.traverse(visit, |state, visit| match state {
+            State::Created(body) => body.traverse(visit),
+            State::Suspended(body, awaited) => {
+                body.traverse(visit)?;
+                awaited.traverse(visit)
+            }
+            State::Running | State::Finished => Ok(()),
+        })
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        drop(slf.get().state.replace(slf.py(), State::Finished));
+    }
+}
+
+impl Finalize for Coroutine {
+    fn finalize(this: &Bound<'_, Self>) {
+        let py = this.py();
+        let result = if Self::is_created(this) {
+            py.import("warnings")
+                .and_then(|warnings| warnings.call_method1(intern!(py, "_warn_unawaited_coroutine"), (this,)))
+                .map(drop)
+        } else {
+            this.get().close(py)
+        };
+        if let Err(error) = result {
+            error.write_unraisable(py, Some(this));
+        }
+    }
+}
+
+impl Pooled for Coroutine {
+    type Base = ();
+
+    fn pool() -> &'static Pool {
+        static POOL: Pool = Pool::new();
+        &POOL
+    }
+
+    fn is_last_word_due(this: &Bound<'_, Self>) -> bool {
+        this.get().is_in(this.py(), |state| !matches!(state, State::Finished))
+    }
+
+    fn dispose(self, py: Python<'_>) {
+        let state = self.state.into_inner();
+        if !matches!(state, State::Finished) {
+            attached(py, |_| drop(state));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `async def` functions whose body is Rust.
+//!
+//! asyncio's functions are coroutine functions to `inspect.iscoroutinefunction`, have a signature, bind as methods, can
+//! be pickled by name, and a decorator can look at their code. All that is what makes a function of the interpreter's
+//! own class. So it is one: compiled from its `async def` line, and called through a vectorcall of ours, which is what
+//! the interpreter lets a function have. The compiled body is never run.
+
+use std::ffi::CString;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use super::method::CallArguments;
+
+/// A function with a Rust body that returns a coroutine.
+pub(crate) trait AsyncFunction {
+    /// The name, as `__qualname__` has it.
+    const NAME: &'static str;
+
+    /// The parameters, as Python writes them: `"(self, delay, result=None)"`.
+    const PARAMETERS: &'static str;
+
+    /// The documentation.
+    const DOC: &'static str;
+
+    /// The call. Nothing of the function's work is done before the coroutine it returns is driven.
+    fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>>;
+}
+
+/// The function as an object.
+pub(crate) fn make<F: AsyncFunction>(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let name = F::NAME.rsplit('.').next().unwrap_or(F::NAME);
+    let source = format!("async def {name}{}: {}", F::PARAMETERS, PyString::new(py, F::DOC).repr()?);
+    let globals = PyDict::new(py);
+    globals.set_item("__name__", "ferrio")?;
+    let source = CString::new(source).map_err(|_| PyTypeError::new_err("a text with a null byte"))?;
+    py.run(&source, Some(&globals), None)?;
+    let compiled = globals.as_any().get_item(name)?;
+    globals.as_any().del_item(name)?;
+    // The function that `async def` made may have been given a version by now, under which calls to it can be
+    // specialized. One that is made by hand has none until it is first called, and none then if its vectorcall is not
+    // the interpreter's.
+    let class = compiled.get_type();
+    let function = class.call1((compiled.getattr("__code__")?, globals, name, compiled.getattr("__defaults__")?))?;
+    for attribute in ["__kwdefaults__", "__doc__"] {
+        function.setattr(attribute, compiled.getattr(attribute)?)?;
+    }
+    function.setattr("__qualname__", F::NAME)?;
+    // SAFETY: `function` is of the class that `async def` makes, and nobody has called it yet.
+    unsafe { (*function.as_ptr().cast::<ffi::PyFunctionObject>()).vectorcall = Some(call::<F>) };
+    Ok(function)
+}
+
+unsafe extern "C" fn call<F: AsyncFunction>(
+    _function: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this with its lock held, by the rules of a vectorcall.
+    let (py, arguments) = unsafe {
+        let py = Python::assume_attached();
+        let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
+        (py, CallArguments::new(py, arguments, ffi::PyVectorcall_NARGS(count).unsigned_abs(), names))
+    };
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| F::call(py, &arguments))) {
+        Ok(Ok(value)) => value.into_ptr(),
+        Ok(Err(error)) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+        Err(payload) => {
+            super::runnable::panic_error(&*payload).restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Transports: what carries bytes between the kernel and a protocol.
+//!
+//! | file | noun |
+//! |---|---|
+//! | [`socket`] | [`SocketTransport`], a connection over a stream socket |
+//! | [`server`] | [`Server`], which accepts connections and gives each its transport |
+//! | [`protocol`] | the protocol of a transport, with the methods that are called for every message |
+//! | [`endpoint`] | who closes the descriptor |
+//! | [`chunk`] | bytes that wait to be sent |
+//! | [`address`] | addresses as Python knows them |
+//! | [`callback`] | how a transport's work is run by the loop |
+//!
+//! A transport is what the reactor queues: one object, with one [`Job`](crate::ffi::runnable::Job) for each reason to run
+//! it. There is no handle, and between readiness and the protocol's method there is no Python frame.
+//!
+//! Every method of a protocol can do anything: close or abort the transport, give it another protocol, write, raise. So
+//! nothing is borrowed while one is called, and state is looked at again afterwards.
+
+mod address;
+mod callback;
+mod chunk;
+mod endpoint;
+mod protocol;
+mod server;
+mod socket;
+
+pub(crate) use endpoint::Endpoint;
+pub(crate) use server::Server;
+pub(crate) use socket::{NewSocketTransport, SocketTransport, Write};

@@ -1,0 +1,225 @@
+//! One listening socket of a server.
+
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+
+use ferrio::engine::{Direction, Flow, SourceKey, TimerKey};
+use ferrio::net::{Address, socket};
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::Server;
+use crate::asyncio;
+use crate::ffi::call::call0;
+use crate::ffi::cell::GilCopy;
+use crate::ffi::context;
+use crate::ffi::descriptor::borrow;
+use crate::ffi::runnable::{Job, runnable};
+use crate::loop_ref::{LoopCore, try_report};
+use crate::os_error::os_error;
+use crate::transports::address;
+use crate::transports::callback;
+use crate::transports::endpoint::Endpoint;
+use crate::transports::socket::{NewSocketTransport, SocketTransport};
+
+/// Nanoseconds without accepting after the process has run out of descriptors, or the kernel out of memory: the kernel
+/// would go on to report the waiting connection, and the loop to try it.
+const BACK_OFF: i64 = 1_000_000_000;
+
+/// The most connections that are accepted in one turn: as many as asyncio accepts with its usual backlog.
+const LARGEST_BATCH: u32 = 100;
+
+/// A listening socket, in the engine.
+#[pyclass(frozen, module = "ferrio._ferrio")]
+pub(super) struct Listener {
+    server: Py<Server>,
+    socket: Py<PyAny>,
+    fd: RawFd,
+    key: SourceKey,
+    /// Whether accepted connections send small writes at once without being told: the kernel hands the option on.
+    has_nodelay: bool,
+    /// How many connections are accepted in the next turn.
+    batch: GilCopy<u32>,
+    /// What ends a pause.
+    timer: GilCopy<Option<TimerKey>>,
+    closed: GilCopy<bool>,
+}
+
+/// A listener with connections to accept.
+struct AcceptReady;
+
+impl Job for AcceptReady {
+    type Class = Listener;
+
+    fn run(this: &Bound<'_, Listener>) -> Flow {
+        let (py, listener) = (this.py(), this.get());
+        let server = listener.server.bind(py);
+        callback::run(server.get().core.bind(py), server.get().context.bind(py), server.as_any(), || {
+            Listener::accept_batch(this)
+        })
+    }
+}
+
+/// A listener whose pause is over.
+struct Resume;
+
+impl Job for Resume {
+    type Class = Listener;
+
+    fn run(this: &Bound<'_, Listener>) -> Flow {
+        let (py, listener) = (this.py(), this.get());
+        let server = listener.server.bind(py);
+        callback::run(server.get().core.bind(py), server.get().context.bind(py), server.as_any(), || {
+            listener.timer.set(py, None);
+            Listener::watch(this)
+        })
+    }
+}
+
+impl Listener {
+    /// Makes a listener of a socket that is bound.
+    pub(super) fn create(server: &Bound<'_, Server>, socket: Py<PyAny>) -> PyResult<Py<Self>> {
+        let py = server.py();
+        let fd = socket.bind(py).call_method0(intern!(py, "fileno"))?.extract()?;
+        let key = server.get().core.get().engine(py).reactor().insert(fd);
+        let is_internet = matches!(socket::local_address(borrow(fd)), Ok(Address::V4(_) | Address::V6(_)));
+        let listener = Self {
+            server: server.clone().unbind(),
+            socket,
+            fd,
+            key,
+            has_nodelay: is_internet && socket::set_nodelay(borrow(fd)).is_ok(),
+            batch: GilCopy::new(1),
+            timer: GilCopy::new(None),
+            closed: GilCopy::new(false),
+        };
+        Py::new(py, listener)
+    }
+
+    pub(super) fn socket<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.socket.bind(py)
+    }
+
+    fn core<'py>(&self, py: Python<'py>) -> &Bound<'py, LoopCore> {
+        self.server.get().core.bind(py)
+    }
+
+    /// Has the reactor tell of connections.
+    pub(super) fn watch(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let listener = this.get();
+        if listener.closed.get(py) {
+            return Ok(());
+        }
+        let core = listener.core(py).get();
+        core.check_open(py)?;
+        let work = runnable::<AcceptReady>(this.clone().unbind());
+        let before = core.engine(py).reactor().watch(listener.key, Direction::Read, work);
+        drop(before.map_err(|error| os_error(py, &error))?);
+        Ok(())
+    }
+
+    /// Closes the socket, its registration first.
+    pub(super) fn close(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let listener = this.get();
+        listener.closed.set(py, true);
+        let engine = listener.core(py).get().engine(py);
+        let timer = listener.timer.replace(py, None).and_then(|timer| engine.cancel_timer(timer));
+        drop((timer, engine.reactor().remove(listener.key)));
+        listener.socket(py).call_method0(intern!(py, "close")).map(drop)
+    }
+
+    /// Accepts a batch of connections.
+    ///
+    /// A batch that was filled is followed by one twice the size, one that was not by one of the size that it had. So a
+    /// connection that comes alone costs no call that only tells that there is no other, and a crowd few turns.
+    fn accept_batch(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let listener = this.get();
+        let batch = listener.batch.get(py);
+        for accepted in 0..batch {
+            // What was called for the connection before may have closed the server.
+            if listener.closed.get(py) {
+                return Ok(());
+            }
+            match socket::accept(borrow(listener.fd)) {
+                Ok(Some((connection, peer))) => listener.accepted(py, connection, peer)?,
+                Ok(None) => {
+                    listener.batch.set(py, accepted.max(1));
+                    return Ok(());
+                }
+                // The peer was quicker.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return Self::accept_failed(this, &error),
+            }
+        }
+        listener.batch.set(py, (batch * 2).min(LARGEST_BATCH));
+        Ok(())
+    }
+
+    /// Gives a connection its protocol and its transport.
+    fn accepted(&self, py: Python<'_>, connection: OwnedFd, peer: Address) -> PyResult<()> {
+        let server = self.server.bind(py);
+        let core = self.core(py);
+        if core.get().debug.get(py) {
+            let peer = address::to_python(py, &peer)?;
+            asyncio::logger(py)?.call_method1("debug", ("%r got a new connection from %r", server, peer))?;
+        }
+        let Some(factory) = server.get().factory.clone_ref(py) else { return Ok(()) };
+        let context = context::copy(server.get().context.bind(py))?;
+        let made = context::run_in(context.bind(py).as_borrowed(), || call0(factory.bind(py))).flatten();
+        let made = made.and_then(|protocol| {
+            if self.closed.get(py) {
+                // By the factory. Nobody would wait for this connection.
+                return Ok(());
+            }
+            let context = context.clone_ref(py);
+            let (endpoint, peer, server) = (Endpoint::Fd(connection), Some(peer), Some(server));
+            let has_nodelay = self.has_nodelay;
+            let new = NewSocketTransport { core, endpoint, protocol, context, peer, has_nodelay, waiter: None, server };
+            SocketTransport::create(new).map(drop)
+        });
+        match made {
+            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
+                let text = PyString::new(py, "Error on transport creation for incoming connection");
+                let exception = error.into_value(py).into_bound(py).into_any();
+                try_report(core.as_any(), &[("message", text.into_any()), ("exception", exception)])
+            }
+            made => made,
+        }
+    }
+
+    #[cold]
+    fn accept_failed(this: &Bound<'_, Self>, error: &io::Error) -> PyResult<()> {
+        let py = this.py();
+        let listener = this.get();
+        let core = listener.core(py);
+        let out_of_resources =
+            matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM));
+        if out_of_resources {
+            let engine = core.get().engine(py);
+            let work = runnable::<Resume>(this.clone().unbind());
+            let timer = engine.push_at(engine.clock().now().saturating_add(BACK_OFF), work);
+            listener.timer.set(py, Some(timer));
+            drop(engine.reactor().unwatch(listener.key, Direction::Read));
+        }
+        // Other errors are those of one connection, or of the network.
+        let text = if out_of_resources { "socket.accept() out of system resource" } else { "socket.accept() failed" };
+        let exception = os_error(py, error).into_value(py).into_bound(py).into_any();
+        let socket = asyncio::transport_socket_class(py)?.call1((listener.socket(py),))?;
+        let text = PyString::new(py, text).into_any();
+        try_report(core.as_any(), &[("message", text), ("exception", exception), ("socket", socket)])
+    }
+}
+
+#[pymethods]
+impl Listener {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.server)?;
+        visit.call(&self.socket)
+    }
+}

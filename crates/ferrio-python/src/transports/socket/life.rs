@@ -1,0 +1,269 @@
+//! Beginning, failing, closing, and the protocol's last call.
+//!
+//! `connection_made` and `connection_lost` are called by the ready queue, each once and in this order, whatever happens:
+//! a transport queues itself when it is made, and again when it is lost.
+
+use ferrio::engine::{Direction, Flow};
+use ferrio::net::{Address, socket};
+use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefReference};
+use pyo3::{PyTraverseError, intern};
+
+use super::info::Info;
+use super::write::Output;
+use super::{Flags, Membership, NewSocketTransport, SocketTransport};
+use crate::asyncio;
+use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::descriptor::borrow;
+use crate::ffi::runnable::{Job, runnable};
+use crate::futures::Future;
+use crate::loop_ref::try_report;
+use crate::transports::callback;
+use crate::transports::protocol::Protocol;
+
+/// What a transport knows only until it has begun.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    waiter: Option<Py<Future>>,
+}
+
+impl Beginning {
+    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.waiter)
+    }
+}
+
+/// A transport that has been made: `connection_made`, and from then on it reads.
+struct Begin;
+
+impl Job for Begin {
+    type Class = SocketTransport;
+
+    fn run(this: &Bound<'_, SocketTransport>) -> Flow {
+        let (py, transport) = (this.py(), this.get());
+        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), || SocketTransport::begin(this))
+    }
+}
+
+/// A transport whose connection is lost.
+struct Lost;
+
+impl Job for Lost {
+    type Class = SocketTransport;
+
+    fn run(this: &Bound<'_, SocketTransport>) -> Flow {
+        let (py, transport) = (this.py(), this.get());
+        let lost = || SocketTransport::connection_lost(this);
+        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), lost)
+    }
+}
+
+impl SocketTransport {
+    /// Makes a transport, and queues its beginning.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` if another transport has the descriptor, or the loop is closed. The endpoint is dropped then.
+    pub(crate) fn create<'py>(new: NewSocketTransport<'py>) -> PyResult<Bound<'py, Self>> {
+        let py = new.core.py();
+        let core = new.core.get();
+        core.check_open(py)?;
+        let fd = new.endpoint.number(py)?;
+        if let Some(other) = core.descriptors().transport_of(py, fd) {
+            let text = format!("File descriptor {fd} is used by transport {}", other.bind(py).repr()?);
+            return Err(PyRuntimeError::new_err(text));
+        }
+        let local = socket::local_address(borrow(fd)).ok();
+        let peer = new.peer.or_else(|| socket::peer_address(borrow(fd)).ok());
+        if !new.has_nodelay && matches!(local, Some(Address::V4(_) | Address::V6(_))) {
+            // A stream socket of this family that is not TCP's does not know the option, and needs it not.
+            _ = socket::set_nodelay(borrow(fd));
+        }
+        let transport = Self {
+            core: new.core.clone().unbind(),
+            context: new.context,
+            fd,
+            key: core.engine(py).reactor().insert(fd),
+            flags: GilCopy::new(Flags::default()),
+            lost: GilCopy::new(0),
+            read_size: GilCopy::default(),
+            protocol: Protocol::new(new.protocol.unbind()),
+            output: GilCell::new(Output::default()),
+            endpoint: GilCell::new(new.endpoint),
+            info: GilCell::new(Info::new(local, peer)),
+            server: GilCell::default(),
+            beginning: GilCell::new(Some(Box::new(Beginning { waiter: new.waiter }))),
+            failure: GilCell::default(),
+        };
+        let this = Bound::new(py, transport)?;
+        let weak = PyWeakrefReference::new(&this)?.unbind();
+        if let Some(server) = new.server {
+            let number = server.get().attach(py, weak.clone_ref(py));
+            let membership = Membership { server: server.clone().unbind(), number };
+            drop(this.get().server.replace(py, Some(membership)));
+        }
+        core.descriptors().insert(py, fd, weak);
+        core.push(py, runnable::<Begin>(this.clone().unbind()));
+        Ok(this)
+    }
+
+    fn begin(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let protocol = transport.protocol.get(py);
+        let made = match transport.protocol.call1(intern!(py, "connection_made"), this.as_any()) {
+            Ok(_) => Ok(()),
+            // As with asyncio the connection goes on.
+            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
+                let message = PyString::new(py, "protocol.connection_made() failed");
+                try_report(transport.core(py).as_any(), &Self::entries(this, message, error))
+            }
+            Err(error) => Err(error),
+        };
+        let flags = transport.flags.get(py);
+        let watched = if flags.closing || flags.paused { Ok(()) } else { Self::watch_reads(this) };
+        let watched = watched.or_else(|error| Self::fatal_error(this, error, "Fatal read error on socket transport"));
+        let waiter = transport.beginning.take(py).and_then(|beginning| beginning.waiter);
+        if let Some(waiter) = waiter
+            && waiter.get().is_pending(py)
+        {
+            Future::resolve(waiter.bind(py), (this, protocol).into_pyobject(py)?.into_any())?;
+        }
+        made.and(watched)
+    }
+
+    pub(super) fn resume_reading(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let flags = transport.flags.get(py);
+        if flags.closing || !flags.paused {
+            return Ok(());
+        }
+        transport.change(py, |flags| flags.paused = false);
+        // Before it has begun, the beginning will see to it.
+        let has_begun = transport.beginning.with(py, |beginning| beginning.is_none());
+        if has_begun && !flags.input_ended { Self::watch_reads(this) } else { Ok(()) }
+    }
+
+    /// Closes the connection when what is buffered has been sent.
+    pub(super) fn close(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if transport.flags.get(py).closing {
+            return Ok(());
+        }
+        transport.change(py, |flags| flags.closing = true);
+        transport.unwatch(py, Direction::Read);
+        if transport.output.with(py, |output| output.buffer.is_empty()) { Self::lose(this) } else { Ok(()) }
+    }
+
+    /// Ends the connection now: what is buffered is dropped.
+    pub(super) fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if transport.is_lost(py) {
+            return Ok(());
+        }
+        drop(transport.output.with(py, |output| output.buffer.take()));
+        transport.unwatch(py, Direction::Write);
+        transport.change(py, |flags| flags.closing = true);
+        transport.unwatch(py, Direction::Read);
+        drop(transport.failure.replace(py, failure));
+        Self::lose(this)
+    }
+
+    fn lose(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        transport.lost.set(py, 1);
+        let core = transport.core(py).get();
+        core.admit(py)?;
+        core.push(py, runnable::<Lost>(this.clone().unbind()));
+        Ok(())
+    }
+
+    /// Ends the connection because of `error`, and tells of it, unless it is of a kind that networks are full of.
+    ///
+    /// # Errors
+    ///
+    /// `error` if it leaves the loop.
+    #[cold]
+    pub(super) fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()> {
+        let py = this.py();
+        if asyncio::leaves_the_loop(py, &error) {
+            return Err(error);
+        }
+        let failure = error.clone_ref(py).into_value(py).into_any();
+        if error.is_instance_of::<PyOSError>(py) {
+            Self::log_debug(this, &format!("%r: {message}"), Some(&error));
+        } else {
+            let entries = Self::entries(this, PyString::new(py, message), error);
+            try_report(this.get().core(py).as_any(), &entries)?;
+        }
+        Self::force_close(this, Some(failure))
+    }
+
+    /// What the exception handler is given.
+    pub(super) fn entries<'py>(
+        this: &Bound<'py, Self>,
+        message: Bound<'py, PyString>,
+        error: PyErr,
+    ) -> [(&'static str, Bound<'py, PyAny>); 4] {
+        let py = this.py();
+        let protocol = this.get().protocol.get(py).unwrap_or_else(|| py.None().into_bound(py));
+        [
+            ("message", message.into_any()),
+            ("exception", error.into_value(py).into_bound(py).into_any()),
+            ("transport", this.clone().into_any()),
+            ("protocol", protocol),
+        ]
+    }
+
+    /// Tells the protocol, and gives up everything.
+    pub(super) fn connection_lost(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let failure = transport.failure.take(py).unwrap_or_else(|| py.None()).into_bound(py);
+        let told = match transport.protocol.call1(intern!(py, "connection_lost"), &failure) {
+            Ok(_) => Ok(()),
+            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
+                let message = PyString::new(py, "protocol.connection_lost() failed");
+                try_report(transport.core(py).as_any(), &Self::entries(this, message, error))
+            }
+            Err(error) => Err(error),
+        };
+        let closed = transport.give_up(py);
+        transport.protocol.set(py, None);
+        told.and(closed)
+    }
+
+    /// Gives the descriptor back, its registration first: the number may have another owner right afterwards.
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        let core = self.core(py).get();
+        let queued = core.engine(py).reactor().remove(self.key);
+        core.descriptors().remove(py, self.fd);
+        drop(queued);
+        let closed = self.endpoint.take(py).close(py);
+        if let Some(Membership { server, number }) = self.server.take(py) {
+            server.get().detach(py, number);
+        }
+        closed
+    }
+
+    pub(super) fn close_unclosed(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if !transport.endpoint.with(py, |endpoint| endpoint.is_open()) {
+            return Ok(());
+        }
+        let text = PyString::new(py, &format!("unclosed transport {}", this.repr()?));
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "source"), this)?;
+        let arguments = PyTuple::new(py, [text.into_any(), py.get_type::<PyResourceWarning>().into_any()])?;
+        let warned = py.import("warnings")?.call_method(intern!(py, "warn"), arguments, Some(&keywords));
+        transport.give_up(py)?;
+        warned.map(drop)
+    }
+}

@@ -1,0 +1,198 @@
+//! `SocketTransport`: a connection over a stream socket, as asyncio's selector loop has it.
+//!
+//! | file | topic |
+//! |---|---|
+//! | [`read`] | from readiness to the protocol |
+//! | [`write`](mod@write) | from the protocol to the kernel, and flow control |
+//! | [`life`] | beginning, failing, closing, and the protocol's last call |
+//! | [`methods`] | what Python sees |
+//! | [`info`] | `get_extra_info` |
+//!
+//! # States
+//!
+//! | state | told by | reads | writes | ends with |
+//! |---|---|---|---|---|
+//! | open | neither `closing` nor `lost` | unless `paused` | sent at once, else buffered | `close()`, `abort()`, an error, an end of file |
+//! | closing | `closing` | no | what is buffered is sent | the buffer is empty, `abort()`, an error |
+//! | lost | `lost` is not 0 | no | dropped and counted | the ready queue, which calls `connection_lost` |
+//! | closed | the endpoint is closed | no | dropped and counted | |
+//!
+//! Nothing goes up in this table.
+
+mod info;
+mod life;
+mod methods;
+mod read;
+mod write;
+
+pub(crate) use write::Write;
+
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+
+use ferrio::engine::{Direction, SourceKey};
+use ferrio::net::Address;
+use ferrio::stream::ReadSize;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, ffi};
+
+use self::info::Info;
+use self::life::Beginning;
+use self::write::Output;
+use super::endpoint::Endpoint;
+use super::protocol::Protocol;
+use super::server::Server;
+use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::finalizer::{Finalize, FinalizeFirst};
+use crate::futures::Future;
+use crate::loop_ref::LoopCore;
+
+/// A connection over a stream socket, as `asyncio.Transport`.
+#[pyclass(frozen, weakref, module = "ferrio")]
+pub(crate) struct SocketTransport {
+    core: Py<LoopCore>,
+    /// What the protocol's methods are called in.
+    context: Py<PyAny>,
+    fd: RawFd,
+    key: SourceKey,
+    flags: GilCopy<Flags>,
+    /// How often something was written since the connection was lost, and 1 for the loss.
+    lost: GilCopy<u32>,
+    read_size: GilCopy<ReadSize>,
+    protocol: Protocol,
+    output: GilCell<Output>,
+    endpoint: GilCell<Endpoint>,
+    info: GilCell<Info>,
+    server: GilCell<Option<Membership>>,
+    beginning: GilCell<Option<Box<Beginning>>>,
+    /// What `connection_lost` will be given.
+    failure: GilCell<Option<Py<PyAny>>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags {
+    /// `close()` was called, or something ended the connection.
+    closing: bool,
+    /// `pause_reading()` was called last.
+    paused: bool,
+    /// The peer sends no more, and the protocol keeps the connection.
+    input_ended: bool,
+    /// `write_eof()` was called.
+    output_ended: bool,
+    /// The reactor tells of input. It may, while reading is paused.
+    reads_watched: bool,
+    /// The reactor tells of room for output.
+    writes_watched: bool,
+}
+
+/// A transport is one of a server's, under a number.
+struct Membership {
+    server: Py<Server>,
+    number: usize,
+}
+
+/// What a transport is made of.
+pub(crate) struct NewSocketTransport<'py> {
+    pub(crate) core: &'py Bound<'py, LoopCore>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) protocol: Bound<'py, PyAny>,
+    pub(crate) context: Py<PyAny>,
+    /// The peer's address, where it is known already.
+    pub(crate) peer: Option<Address>,
+    /// Whether small writes are sent at once already.
+    pub(crate) has_nodelay: bool,
+    /// Gets the transport and the protocol once `connection_made` has been called.
+    pub(crate) waiter: Option<Py<Future>>,
+    pub(crate) server: Option<&'py Bound<'py, Server>>,
+}
+
+impl SocketTransport {
+    fn core<'a, 'py>(&'a self, py: Python<'py>) -> &'a Bound<'py, LoopCore> {
+        self.core.bind(py)
+    }
+
+    #[inline]
+    fn change(&self, py: Python<'_>, change: impl FnOnce(&mut Flags)) {
+        let mut flags = self.flags.get(py);
+        change(&mut flags);
+        self.flags.set(py, flags);
+    }
+
+    #[inline]
+    fn is_lost(&self, py: Python<'_>) -> bool {
+        self.lost.get(py) != 0
+    }
+
+    /// Ends the watch in `direction`, if there is one. Drops what the reactor held, which is not the last reference:
+    /// the caller has one.
+    fn unwatch(&self, py: Python<'_>, direction: Direction) {
+        let flags = self.flags.get(py);
+        let watched = match direction {
+            Direction::Read => flags.reads_watched,
+            Direction::Write => flags.writes_watched,
+        };
+        if watched {
+            self.change(py, |flags| match direction {
+                Direction::Read => flags.reads_watched = false,
+                Direction::Write => flags.writes_watched = false,
+            });
+            drop(self.core(py).get().engine(py).reactor().unwatch(self.key, direction));
+        }
+    }
+
+    /// Logs a message about the transport in debug mode; `error` goes with it.
+    fn log_debug(this: &Bound<'_, Self>, message: &str, error: Option<&PyErr>) {
+        let py = this.py();
+        if !this.get().core(py).get().debug.get(py) {
+            return;
+        }
+        let logged = (|| {
+            let keywords = pyo3::types::PyDict::new(py);
+            keywords.set_item("exc_info", error.map(|error| error.value(py)))?;
+            crate::asyncio::logger(py)?.call_method("debug", (message, this), Some(&keywords)).map(drop)
+        })();
+        if let Err(error) = logged {
+            error.write_unraisable(py, Some(this));
+        }
+    }
+
+    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.core)?;
+        visit.call(&self.context)?;
+        self.protocol.traverse(visit)?;
+        self.endpoint.traverse(visit, |endpoint, visit| endpoint.traverse(visit))?;
+        self.info.traverse(visit, |info, visit| info.traverse(visit))?;
+        self.server.traverse(visit, |server, visit| visit.call(server.as_ref().map(|server| &server.server)))?;
+        self.beginning.traverse(visit, |beginning, visit| match beginning {
+            Some(beginning) => beginning.traverse(visit),
+            None => Ok(()),
+        })?;
+        self.failure.traverse(visit, |failure, visit| visit.call(failure))
+    }
+
+    fn clear(&self, py: Python<'_>) {
+        self.protocol.set(py, None);
+        drop((self.failure.take(py), self.beginning.take(py)));
+    }
+}
+
+impl Finalize for SocketTransport {
+    /// A transport that was not closed says so, and closes its socket.
+    fn finalize(this: &Bound<'_, Self>) {
+        if let Err(error) = Self::close_unclosed(this) {
+            error.write_unraisable(this.py(), Some(this));
+        }
+    }
+}
+
+impl FinalizeFirst for SocketTransport {
+    fn is_due(this: &Bound<'_, Self>) -> bool {
+        this.get().endpoint.with(this.py(), |endpoint| endpoint.is_open())
+    }
+
+    fn deallocator() -> &'static OnceLock<ffi::destructor> {
+        static DEALLOCATOR: OnceLock<ffi::destructor> = OnceLock::new();
+        &DEALLOCATOR
+    }
+}

@@ -1,0 +1,176 @@
+//! From readiness to the protocol.
+//!
+//! # Budget of a received message
+//!
+//! One `epoll_wait`, which may be shared by many connections, one `recv`, and what the protocol does: with an answer that
+//! the kernel takes at once, one `send`. One allocation: the `bytes`, of exactly the message's size. The context is
+//! entered by two C calls, the protocol's method was looked up when the first message came. There is no handle, no
+//! argument tuple, and no `epoll_ctl`.
+//!
+//! Messages of more than [`SCRATCH`] bytes are received into a `bytes` of their own, which is shrunk to what came: one
+//! allocation too, and no copy.
+
+use ferrio::engine::{Direction, Flow};
+use ferrio::net::{Transfer, socket};
+use ferrio::stream::{Room, SCRATCH};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::SocketTransport;
+use crate::ffi::buffer::with_bytes_mut;
+use crate::ffi::bytes;
+use crate::ffi::call::call1;
+use crate::ffi::cell::GilCell;
+use crate::ffi::descriptor::borrow;
+use crate::ffi::runnable::{Job, runnable};
+use crate::os_error::os_error;
+use crate::transports::callback;
+use crate::transports::protocol::Receiver;
+
+/// Where small messages are received, all connections' in turn. Nothing is in it between two calls.
+static SHARED: GilCell<[u8; SCRATCH]> = GilCell::new([0; SCRATCH]);
+
+/// A transport that has input, an end of file or an error to read.
+pub(super) struct ReadReady;
+
+impl Job for ReadReady {
+    type Class = SocketTransport;
+
+    #[inline]
+    fn run(this: &Bound<'_, SocketTransport>) -> Flow {
+        let (py, transport) = (this.py(), this.get());
+        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), || {
+            SocketTransport::read_ready(this)
+        })
+    }
+}
+
+impl SocketTransport {
+    /// Has the reactor tell of input, unless it does.
+    pub(super) fn watch_reads(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if transport.flags.get(py).reads_watched {
+            return Ok(());
+        }
+        let core = transport.core(py).get();
+        core.check_open(py)?;
+        let work = runnable::<ReadReady>(this.clone().unbind());
+        let before = core.engine(py).reactor().watch(transport.key, Direction::Read, work);
+        drop(before.map_err(|error| os_error(py, &error))?);
+        transport.change(py, |flags| flags.reads_watched = true);
+        Ok(())
+    }
+
+    fn read_ready(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let flags = transport.flags.get(py);
+        // What became ready may have been given up by what ran since.
+        if flags.closing || flags.input_ended || transport.is_lost(py) {
+            return Ok(());
+        }
+        if flags.paused {
+            // Only now: a pause is mostly over before there is more, and then it has cost no system call.
+            transport.unwatch(py, Direction::Read);
+            return Ok(());
+        }
+        match transport.protocol.receiver(py) {
+            Ok(Some(Receiver::Data(data_received))) => Self::read_data(this, data_received.bind(py)),
+            Ok(Some(Receiver::Buffered { get_buffer, buffer_updated })) => {
+                Self::read_into_buffer(this, get_buffer.bind(py), buffer_updated.bind(py))
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Self::fatal_error(this, error, "Fatal error: protocol.data_received() call failed."),
+        }
+    }
+
+    #[inline]
+    fn read_data<'py>(this: &Bound<'py, Self>, data_received: &Bound<'py, PyAny>) -> PyResult<()> {
+        let py = this.py();
+        match this.get().receive(py) {
+            Ok(Some(data)) if !data.as_bytes().is_empty() => match call1(data_received, data.as_any()) {
+                Ok(_) => Ok(()),
+                Err(error) => Self::fatal_error(this, error, "Fatal error: protocol.data_received() call failed."),
+            },
+            Ok(Some(_)) => Self::end_of_input(this),
+            Ok(None) => Ok(()),
+            Err(error) => Self::fatal_error(this, error, "Fatal read error on socket transport"),
+        }
+    }
+
+    /// One `recv`; `None` if it would block.
+    #[inline]
+    fn receive<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let mut read_size = self.read_size.get(py);
+        let fd = borrow(self.fd);
+        let received = match read_size.next() {
+            Room::Scratch => SHARED.with(py, |shared| match socket::recv(fd, shared) {
+                Ok(Transfer::Done(count)) => bytes::copy(py, &shared[..count]).map(|data| Ok(Some(data))),
+                Ok(Transfer::WouldBlock) => Ok(Ok(None)),
+                Err(error) => Ok(Err(error)),
+            }),
+            Room::Own(room) => bytes::receive(py, room, |buffer| socket::recv_uninit(fd, buffer)),
+        };
+        let received = received?.map_err(|error| os_error(py, &error))?;
+        if let Some(data) = &received {
+            read_size.record(data.as_bytes().len());
+            self.read_size.set(py, read_size);
+        }
+        Ok(received)
+    }
+
+    fn read_into_buffer<'py>(
+        this: &Bound<'py, Self>,
+        get_buffer: &Bound<'py, PyAny>,
+        buffer_updated: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let unknown_size = (-1i32).into_pyobject(py)?;
+        let buffer = call1(get_buffer, unknown_size.as_any()).and_then(|buffer| match buffer.len()? {
+            0 => Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer")),
+            _ => Ok(buffer),
+        });
+        let buffer = match buffer {
+            Ok(buffer) => buffer,
+            Err(error) => return Self::fatal_error(this, error, "Fatal error: protocol.get_buffer() call failed."),
+        };
+        // The protocol has had its say in between.
+        if transport.is_lost(py) {
+            return Ok(());
+        }
+        let received = with_bytes_mut(&buffer, |bytes| socket::recv(borrow(transport.fd), bytes));
+        match received.and_then(|received| received.map_err(|error| os_error(py, &error))) {
+            Ok(Transfer::Done(0)) => Self::end_of_input(this),
+            Ok(Transfer::Done(count)) => match call1(buffer_updated, count.into_pyobject(py)?.as_any()) {
+                Ok(_) => Ok(()),
+                Err(error) => Self::fatal_error(this, error, "Fatal error: protocol.buffer_updated() call failed."),
+            },
+            Ok(Transfer::WouldBlock) => Ok(()),
+            Err(error) => Self::fatal_error(this, error, "Fatal read error on socket transport"),
+        }
+    }
+
+    fn end_of_input(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        Self::log_debug(this, "%r received EOF", None);
+        let keep_open = transport.protocol.call0(intern!(py, "eof_received")).and_then(|answer| match answer {
+            Some(answer) => answer.is_truthy(),
+            None => Ok(false),
+        });
+        match keep_open {
+            Ok(true) => {
+                // The end of file would be reported for ever.
+                transport.change(py, |flags| flags.input_ended = true);
+                transport.unwatch(py, Direction::Read);
+                Ok(())
+            }
+            Ok(false) => Self::close(this),
+            Err(error) => Self::fatal_error(this, error, "Fatal error: protocol.eof_received() call failed."),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! From the protocol to the kernel, and flow control.
+//!
+//! What is written is sent at once. What the kernel does not take is kept, without a copy if it is `bytes`, and flushed
+//! by one vectored call whenever there is room; only meanwhile does the reactor watch for room.
+
+use std::ffi::CStr;
+use std::io::{self, IoSlice};
+
+use ferrio::engine::{Direction, Flow};
+use ferrio::net::{Transfer, socket};
+use ferrio::stream::{FlowControl, Limits, WriteBuffer};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
+use smallvec::SmallVec;
+
+use super::SocketTransport;
+use crate::asyncio;
+use crate::ffi::buffer::{has_bytes, with_bytes};
+use crate::ffi::descriptor::borrow;
+use crate::ffi::method::{CallArguments, FastMethod};
+use crate::ffi::runnable::{Job, runnable};
+use crate::loop_ref::try_report;
+use crate::os_error::os_error;
+use crate::transports::callback;
+use crate::transports::chunk::Chunk;
+
+/// After so many writes to a lost connection the log is told, as asyncio's constant of a longer name says.
+const WRITES_BEFORE_WARNING: u32 = 5;
+
+/// What waits to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) buffer: WriteBuffer<Chunk>,
+    pub(super) flow: FlowControl,
+}
+
+/// A transport that has room for output, or an error to be told of.
+pub(super) struct WriteReady;
+
+impl Job for WriteReady {
+    type Class = SocketTransport;
+
+    fn run(this: &Bound<'_, SocketTransport>) -> Flow {
+        let (py, transport) = (this.py(), this.get());
+        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), || SocketTransport::flush(this))
+    }
+}
+
+/// `SocketTransport.write`.
+pub(crate) struct Write;
+
+impl FastMethod for Write {
+    type Class = SocketTransport;
+
+    const NAME: &'static CStr = c"write";
+
+    const DOC: &'static CStr = c"write($self, data)\n--\n\n\
+        Sends `data`, a bytes, bytearray or memoryview, or buffers what the kernel does not take now. Does not block.\n\n\
+        A mutable object may be changed as soon as this returns. Raises TypeError for what is no such object,\n\
+        RuntimeError after write_eof().";
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, SocketTransport>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        SocketTransport::write(slf, &arguments.only("write", "data")?)?;
+        Ok(py.None().into_bound(py))
+    }
+}
+
+impl SocketTransport {
+    #[inline]
+    fn write<'py>(this: &Bound<'py, Self>, data: &Bound<'py, PyAny>) -> PyResult<()> {
+        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+            let bytes = bytes.as_bytes();
+            return match Self::check_write(this, bytes.len(), WRITE)? {
+                true => Self::write_or_keep(this, data, |socket| socket(bytes)),
+                false => Ok(()),
+            };
+        }
+        let is_sendable = data.is_instance_of::<PyBytes>()
+            || data.is_instance_of::<PyByteArray>()
+            || data.is_instance_of::<PyMemoryView>();
+        if !is_sendable {
+            let class = data.get_type().name()?;
+            let text = format!("data argument must be a bytes, bytearray, or memoryview object, not {}", class.repr()?);
+            return Err(PyTypeError::new_err(text));
+        }
+        match Self::check_write(this, with_bytes(data, <[u8]>::len)?, WRITE)? {
+            true => Self::write_or_keep(this, data, |socket| with_bytes(data, socket)?),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether there is something to write `length` bytes to.
+    #[inline]
+    fn check_write(this: &Bound<'_, Self>, length: usize, method: &str) -> PyResult<bool> {
+        let py = this.py();
+        let transport = this.get();
+        if transport.flags.get(py).output_ended {
+            return Err(PyRuntimeError::new_err(format!("Cannot call {method}() after write_eof()")));
+        }
+        if length == 0 {
+            return Ok(false);
+        }
+        let lost = transport.lost.get(py);
+        if lost == 0 {
+            return Ok(true);
+        }
+        if lost >= WRITES_BEFORE_WARNING {
+            asyncio::logger(py)?.call_method1(intern!(py, "warning"), ("socket.send() raised exception.",))?;
+        }
+        transport.lost.set(py, lost.saturating_add(1));
+        Ok(false)
+    }
+
+    /// Sends `data`, of which `with` shows the bytes to a function, and keeps what is left.
+    #[inline]
+    fn write_or_keep<'py>(
+        this: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        with: impl FnOnce(&dyn Fn(&[u8]) -> Sent) -> Sent,
+    ) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if !transport.output.with(py, |output| output.buffer.is_empty()) {
+            let (chunk, _) = Chunk::from_rest(data, 0)?;
+            transport.output.with(py, |output| output.buffer.push(chunk));
+            return Self::output_grew(this);
+        }
+        let fd = borrow(transport.fd);
+        let sent = with(&|bytes| match socket::send(fd, bytes) {
+            Ok(Transfer::Done(count)) if count == bytes.len() => Ok(Outcome::All),
+            Ok(Transfer::Done(count)) => Ok(Outcome::Part(count)),
+            Ok(Transfer::WouldBlock) => Ok(Outcome::Part(0)),
+            Err(error) => Err(os_error(py, &error)),
+        });
+        match sent {
+            Ok(Outcome::All) => Ok(()),
+            Ok(Outcome::Part(sent)) => {
+                let (chunk, skipped) = Chunk::from_rest(data, sent)?;
+                transport.output.with(py, |output| output.buffer.push_rest(chunk, skipped));
+                Self::watch_writes(this)?;
+                Self::output_grew(this)
+            }
+            Err(error) => Self::fatal_error(this, error, "Fatal write error on socket transport"),
+        }
+    }
+
+    pub(super) fn write_all<'py>(this: &Bound<'py, Self>, list_of_data: &Bound<'py, PyAny>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if !Self::check_write(this, usize::from(list_of_data.is_truthy()?), "writelines")? {
+            return Ok(());
+        }
+        // All or nothing: a wrong object is found before anything is sent.
+        let mut chunks: SmallVec<[Chunk; 8]> = SmallVec::new();
+        for data in list_of_data.try_iter()? {
+            let data = data?;
+            if !has_bytes(&data) {
+                let text =
+                    format!("memoryview: a bytes-like object is required, not {}", data.get_type().name()?.repr()?);
+                return Err(PyTypeError::new_err(text));
+            }
+            let (chunk, _) = Chunk::from_rest(&data, 0)?;
+            if !chunk.as_ref().is_empty() {
+                chunks.push(chunk);
+            }
+        }
+        // Iterating may have run anything.
+        if chunks.is_empty() || transport.is_lost(py) {
+            return Ok(());
+        }
+        let waits = transport.output.with(py, |output| {
+            let waits = !output.buffer.is_empty();
+            chunks.into_iter().for_each(|chunk| output.buffer.push(chunk));
+            waits
+        });
+        if waits {
+            return Self::output_grew(this);
+        }
+        match transport.send_buffered(py) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Self::watch_writes(this)?;
+                Self::output_grew(this)
+            }
+            Err(error) => Self::fatal_error(this, os_error(py, &error), "Fatal write error on socket transport"),
+        }
+    }
+
+    /// One vectored call with what is buffered; true if that was all.
+    fn send_buffered(&self, py: Python<'_>) -> io::Result<bool> {
+        // Inside, chunks are dropped, which runs no Python code.
+        self.output.with(py, |output| {
+            let slices = output.buffer.slices();
+            let sent = match &slices[..] {
+                [] => return Ok(true),
+                [only] => socket::send(borrow(self.fd), only),
+                several => send_vectored(self.fd, several),
+            };
+            drop(slices);
+            if let Transfer::Done(count) = sent? {
+                output.buffer.advance(count);
+            }
+            Ok(output.buffer.is_empty())
+        })
+    }
+
+    fn flush(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if transport.is_lost(py) {
+            return Ok(());
+        }
+        if let Err(error) = transport.send_buffered(py) {
+            return Self::fatal_error(this, os_error(py, &error), "Fatal write error on socket transport");
+        }
+        Self::output_shrank(this)?;
+        // The protocol has had its say in between.
+        if transport.is_lost(py) || !transport.output.with(py, |output| output.buffer.is_empty()) {
+            return Ok(());
+        }
+        transport.unwatch(py, Direction::Write);
+        let flags = transport.flags.get(py);
+        if flags.closing {
+            transport.lost.set(py, 1);
+            return Self::connection_lost(this);
+        }
+        if flags.output_ended
+            && let Err(error) = socket::shutdown_write(borrow(transport.fd))
+        {
+            return Self::fatal_error(this, os_error(py, &error), "Fatal write error on socket transport");
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_output(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let flags = transport.flags.get(py);
+        if flags.closing || flags.output_ended {
+            return Ok(());
+        }
+        transport.change(py, |flags| flags.output_ended = true);
+        if transport.output.with(py, |output| output.buffer.is_empty()) {
+            socket::shutdown_write(borrow(transport.fd)).map_err(|error| os_error(py, &error))?;
+        }
+        Ok(())
+    }
+
+    fn watch_writes(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let core = transport.core(py).get();
+        core.check_open(py)?;
+        let work = runnable::<WriteReady>(this.clone().unbind());
+        let before = core.engine(py).reactor().watch(transport.key, Direction::Write, work);
+        drop(before.map_err(|error| os_error(py, &error))?);
+        transport.change(py, |flags| flags.writes_watched = true);
+        Ok(())
+    }
+
+    pub(super) fn set_limits(this: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+        let limits = Limits::new(high, low).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        this.get().output.with(this.py(), |output| output.flow.set_limits(limits));
+        Self::output_grew(this)
+    }
+
+    fn output_grew(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let pause = this.get().output.with(py, |output| output.flow.grown(output.buffer.len()));
+        if pause { Self::tell_producer(this, intern!(py, "pause_writing")) } else { Ok(()) }
+    }
+
+    fn output_shrank(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let resume = this.get().output.with(py, |output| output.flow.shrunk(output.buffer.len()));
+        if resume { Self::tell_producer(this, intern!(py, "resume_writing")) } else { Ok(()) }
+    }
+
+    fn tell_producer<'py>(this: &Bound<'py, Self>, method: &Bound<'py, PyString>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        match transport.protocol.call0(method) {
+            Ok(_) => Ok(()),
+            Err(error) if asyncio::leaves_the_loop(py, &error) => Err(error),
+            Err(error) => {
+                let message = PyString::new(py, &format!("protocol.{method}() failed"));
+                try_report(transport.core(py).as_any(), &Self::entries(this, message, error))
+            }
+        }
+    }
+}
+
+const WRITE: &str = "write";
+
+/// What came of sending.
+enum Outcome {
+    All,
+    Part(usize),
+}
+
+type Sent = PyResult<Outcome>;
+
+#[cold]
+fn send_vectored(fd: std::os::fd::RawFd, slices: &[IoSlice<'_>]) -> io::Result<Transfer> {
+    socket::send_vectored(borrow(fd), slices)
+}

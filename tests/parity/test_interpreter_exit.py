@@ -1,0 +1,57 @@
+"""What the interpreter finds when it ends: objects in cycles, loops that nobody closed, work that nobody waited for."""
+
+import pytest
+from support.scripts import run_script
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+@pytest.mark.parametrize(
+    "keep",
+    [
+        pytest.param("loop.call_soon(print)", id="handle"),
+        pytest.param("loop.call_later(3600, print)", id="timer"),
+        pytest.param("loop.create_future()", id="future"),
+        pytest.param("finished()", id="future with an exception that nobody fetched"),
+        pytest.param("with_callback()", id="future with a callback"),
+        pytest.param("loop.create_task(asyncio.sleep(3600), name='named')", id="task that has not begun"),
+        pytest.param("waiting()", id="task that waits"),
+        pytest.param("loop.sock_recv(None, 1)", id="coroutine of the loop"),
+    ],
+)
+def test_what_is_left_in_a_cycle_goes_in_peace(name, keep, debug):
+    """A finalizer that wants the interpreter's help while that is finalizing aborted the process."""
+    printed, _, status = run_script(
+        name,
+        f"""
+        class Cycle:
+            pass
+
+        def finished():
+            future = loop.create_future()
+            future.set_exception(ValueError())
+            return future
+
+        def with_callback():
+            future = loop.create_future()
+            future.add_done_callback(print)
+            future.add_done_callback(len)
+            return future
+
+        def waiting():
+            task = loop.create_task(asyncio.sleep(3600), name="named")
+            loop.run_until_complete(asyncio.sleep(0))
+            return task
+
+        loop = new_event_loop()
+        loop.set_debug({debug})
+        cycle = Cycle()
+        cycle.itself = cycle
+        cycle.kept = {keep}
+        print("end")
+        # The cycle is the collector's, at the end of the interpreter, and not that of the module's dictionary.
+        gc.disable()
+        del cycle
+        """,
+    )
+    assert (printed, status) == (["end"], 0)
