@@ -218,60 +218,13 @@ class EventLoop:
     def get_debug(self) -> bool: ...
     def set_debug(self, enabled: bool) -> None: ...
 
-    # Connections
-    async def create_connection(
-        self,
-        protocol_factory: Callable[[], _P],
-        host: str | None = None,
-        port: int | str | None = None,
-        *,
-        ssl: SSLContext | bool | None = None,
-        family: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-        sock: socket.socket | None = None,
-        local_addr: tuple[str, int] | None = None,
-        server_hostname: str | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-        happy_eyeballs_delay: float | None = None,
-        interleave: int | None = None,
-        all_errors: bool = False,
-    ) -> tuple[asyncio.Transport, _P]: ...
-    async def connect_accepted_socket(
-        self,
-        protocol_factory: Callable[[], _P],
-        sock: socket.socket,
-        *,
-        ssl: SSLContext | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-    ) -> tuple[asyncio.Transport, _P]: ...
-    async def create_server(
-        self,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        host: str | Sequence[str] | None = None,
-        port: int | str | None = None,
-        *,
-        family: int = 0,
-        flags: int = 1,
-        sock: socket.socket | None = None,
-        backlog: int = 100,
-        ssl: SSLContext | None = None,
-        reuse_address: bool | None = None,
-        reuse_port: bool | None = None,
-        keep_alive: bool | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-        start_serving: bool = True,
-    ) -> Server: ...
-
 @final
 class SocketTransport(asyncio.Transport):
     def __del__(self) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
 @final
 class Server(asyncio.Server):
@@ -280,16 +233,6 @@ class Server(asyncio.Server):
     def abort_clients(self) -> None: ...
     @property
     def sockets(self) -> tuple[Any, ...]: ...
-
-@final
-class SocketTransport(asyncio.Transport):
-    def __del__(self) -> None: ...
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-@final
-class Server(asyncio.Server):
-    def close_clients(self) -> None: ...
-    def abort_clients(self) -> None: ...
     async def __aexit__(self, *_exc: object) -> None: ...
 
 @final

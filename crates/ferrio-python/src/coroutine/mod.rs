@@ -128,7 +128,15 @@ impl Awaited {
             (Self::Iterator(iterator), failure) => Self::advance(iterator.into_bound(py), failure),
             (_, Some(failure)) => Progress::Done(Err(PyErr::from_value(failure))),
             (Self::Turn, None) => Progress::Done(Ok(py.None().into_bound(py))),
-            (Self::Future(future), None) => Progress::Done(Future::result(future.bind(py))),
+            (Self::Future(future), None) => {
+                let future = future.into_bound(py);
+                match future.get().is_pending(py) {
+                    // Resumed before its time, by a second task: that waits for it as well.
+                    true if !future.get().blocking.get(py) => Self::begin(future.into_any()),
+                    true => Progress::Done(Err(PyRuntimeError::new_err("await wasn't used with future"))),
+                    false => Progress::Done(Future::result(&future)),
+                }
+            }
         }
     }
 
