@@ -82,7 +82,9 @@ class TestKind:
         assert asyncio.iscoroutine(coroutine)
         assert isinstance(coroutine, collections.abc.Coroutine)
         assert inspect.isawaitable(coroutine)
-        assert asyncio.iscoroutinefunction(sleep)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            assert asyncio.iscoroutinefunction(sleep)
         coroutine.close()
 
     def test_weak_references_and_names(self, sleep):

@@ -6,6 +6,32 @@ differs: what asyncio has on newer Pythons and ferrio on all.
 
 import asyncio
 import socket
+
+# Their types are asyncio's.
+from asyncio import ALL_COMPLETED as ALL_COMPLETED
+from asyncio import FIRST_COMPLETED as FIRST_COMPLETED
+from asyncio import FIRST_EXCEPTION as FIRST_EXCEPTION
+from asyncio import FrameCallGraphEntry as FrameCallGraphEntry
+from asyncio import FutureCallGraph as FutureCallGraph
+from asyncio import all_tasks as all_tasks
+from asyncio import as_completed as as_completed
+from asyncio import capture_call_graph as capture_call_graph
+from asyncio import create_eager_task_factory as create_eager_task_factory
+from asyncio import create_task as create_task
+from asyncio import current_task as current_task
+from asyncio import eager_task_factory as eager_task_factory
+from asyncio import ensure_future as ensure_future
+from asyncio import format_call_graph as format_call_graph
+from asyncio import gather as gather
+from asyncio import iscoroutine as iscoroutine
+from asyncio import iscoroutinefunction as iscoroutinefunction
+from asyncio import isfuture as isfuture
+from asyncio import print_call_graph as print_call_graph
+from asyncio import run_coroutine_threadsafe as run_coroutine_threadsafe
+from asyncio import shield as shield
+from asyncio import to_thread as to_thread
+from asyncio import wait as wait
+from asyncio import wrap_future as wrap_future
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
