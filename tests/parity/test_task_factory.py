@@ -279,7 +279,7 @@ class TestCreateTask:
             loop.create_task(coroutine, unknown=1)
         coroutine.close()
 
-    @pytest.mark.asyncio_since("3.12", "no coroutines by generators")
+    @pytest.mark.skipif(not since(3, 12), reason="before Python 3.12 a generator counts as a coroutine")
     def test_a_generator_is_no_coroutine(self, parity):
         def body(case):
             case.raised(case.loop.create_task, (n for n in ()))
