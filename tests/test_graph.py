@@ -4,8 +4,9 @@ import asyncio
 import dataclasses
 import io
 
-import ferrio
 import pytest
+
+import ferrio
 
 
 def shape(graph):
@@ -89,12 +90,12 @@ def test_a_cancelled_wait_leaves_no_edge():
 
 def test_children_that_outlive_their_gathering():
     async def fail():
-        raise ValueError
+        raise KeyError
 
     async def main():
         loop = asyncio.get_running_loop()
         survivor = loop.create_task(leaf(loop.create_future()))
-        with pytest.raises(ValueError):
+        with pytest.raises(KeyError):
             await ferrio.gather(survivor, fail())
         assert ferrio.capture_call_graph(survivor).awaited_by == ()
         survivor.cancel()
@@ -161,7 +162,8 @@ def test_text():
     lines = text.splitlines()
     assert lines[0] == f"* Task(name='leaf', id={id(task):#x})"
     assert lines[1] == "  + Call stack:"
-    assert lines[2].startswith(f"  |   File {__file__!r}, line ") and lines[2].endswith(", in async leaf()")
+    assert lines[2].startswith(f"  |   File {__file__!r}, line ")
+    assert lines[2].endswith(", in async leaf()")
     assert lines[3:5] == ["  + Awaited by:", f"    * Task(name='parent', id={id(parent):#x})"]
 
 
@@ -184,6 +186,10 @@ def test_a_circle_is_a_recursion_error():
 
 
 def test_entries_are_dataclasses():
-    assert [field.name for field in dataclasses.fields(ferrio.FutureCallGraph)] == ["future", "call_stack", "awaited_by"]
+    assert [field.name for field in dataclasses.fields(ferrio.FutureCallGraph)] == [
+        "future",
+        "call_stack",
+        "awaited_by",
+    ]
     with pytest.raises(dataclasses.FrozenInstanceError):
         ferrio.FrameCallGraphEntry(None).frame = 1

@@ -3,9 +3,10 @@
 import asyncio
 import inspect
 
-import ferrio
 import pytest
 from support.case import describe
+
+import ferrio
 
 
 def module(case):
@@ -67,7 +68,9 @@ def test_the_first(parity, when):
         futures = [case.loop.create_future() for _ in range(4)]
         waiting = case.loop.create_task(module(case).wait(futures, return_when=when))
         await asyncio.sleep(0)
-        for index, settle in enumerate([lambda f: f.set_result(1), lambda f: f.cancel(), lambda f: f.set_exception(OSError())]):
+        for index, settle in enumerate(
+            [lambda f: f.set_result(1), lambda f: f.cancel(), lambda f: f.set_exception(OSError())]
+        ):
             settle(futures[index])
             await asyncio.sleep(0)
             await asyncio.sleep(0)

@@ -7,7 +7,6 @@ an asyncio program on ferrio's loop, with ferrio's tasks and futures.
 from asyncio import AbstractEventLoop as _AbstractEventLoop
 
 from ferrio import _all_tasks
-from ferrio._ferrio import EventLoop as _EventLoop
 from ferrio._ferrio import (
     ALL_COMPLETED,
     FIRST_COMPLETED,
@@ -44,6 +43,7 @@ from ferrio._ferrio import (
     wait,
     wrap_future,
 )
+from ferrio._ferrio import EventLoop as _EventLoop
 
 __all__ = (
     "ALL_COMPLETED",

@@ -1,9 +1,9 @@
 import asyncio
 
-from ferrio._ferrio import EventLoop as _EventLoop
 from ferrio._ferrio import ALL_COMPLETED as ALL_COMPLETED
 from ferrio._ferrio import FIRST_COMPLETED as FIRST_COMPLETED
 from ferrio._ferrio import FIRST_EXCEPTION as FIRST_EXCEPTION
+from ferrio._ferrio import EventLoop as _EventLoop
 from ferrio._ferrio import FrameCallGraphEntry as FrameCallGraphEntry
 from ferrio._ferrio import Future as Future
 from ferrio._ferrio import FutureCallGraph as FutureCallGraph

@@ -78,7 +78,8 @@ impl Future {
     }
 
     pub(super) fn recorded(&self, py: Python<'_>) -> Option<Py<PySet>> {
-        self.inner
-            .with(py, |inner| inner.rare.as_ref().and_then(|rare| rare.awaited_by.as_ref().map(|set| set.clone_ref(py))))
+        self.inner.with(py, |inner| {
+            inner.rare.as_ref().and_then(|rare| rare.awaited_by.as_ref().map(|set| set.clone_ref(py)))
+        })
     }
 }

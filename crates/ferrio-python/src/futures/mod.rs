@@ -26,4 +26,4 @@ pub(crate) use callbacks::Callback;
 pub(crate) use future::{Future, State};
 pub(crate) use iter::thrown;
 pub(crate) use methods::SetResult;
-pub(crate) use notify::{Notified, Notify, Notification};
+pub(crate) use notify::{Notification, Notified, Notify};

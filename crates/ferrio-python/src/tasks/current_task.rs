@@ -24,10 +24,7 @@ pub(crate) fn current_task<'py>(
 /// The set of tasks of `loop`, or of the running loop, that are not done.
 #[pyfunction]
 #[pyo3(signature = (r#loop=None))]
-pub(crate) fn all_tasks<'py>(
-    py: Python<'py>,
-    r#loop: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn all_tasks<'py>(py: Python<'py>, r#loop: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
     match r#loop {
         Some(event_loop) => asyncio::all_tasks(py)?.call1((event_loop,)),
         None => asyncio::all_tasks(py)?.call1((call0(asyncio::get_running_loop(py)?)?,)),

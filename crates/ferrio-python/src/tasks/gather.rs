@@ -180,9 +180,7 @@ impl GatheringFuture {
             });
         }
         match children.last() {
-            Some(last) if cancel_requested => {
-                Future::reject(this.as_super(), AnyFuture::of(last).cancelled_error()?)
-            }
+            Some(last) if cancel_requested => Future::reject(this.as_super(), AnyFuture::of(last).cancelled_error()?),
             _ => Future::resolve(this.as_super(), PyList::new(py, results)?.into_any()),
         }
     }

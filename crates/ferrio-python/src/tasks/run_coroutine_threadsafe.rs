@@ -85,9 +85,9 @@ impl Submitted {
     fn begin(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let parts = this.get().0.with(py, |inner| {
-            inner.as_mut().map(|inner| {
-                (inner.event_loop.clone_ref(py), inner.result.clone_ref(py), inner.coroutine.take())
-            })
+            inner
+                .as_mut()
+                .map(|inner| (inner.event_loop.clone_ref(py), inner.result.clone_ref(py), inner.coroutine.take()))
         });
         let Some((event_loop, result, Some(coroutine))) = parts else { return Ok(()) };
         let result = result.bind(py);

@@ -69,9 +69,10 @@ impl Wrapped {
     #[pyo3(signature = (source=None))]
     fn __call__(slf: &Bound<'_, Self>, source: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
-        let both = slf.get().0.with(py, |both| {
-            both.as_ref().map(|(source, future)| (source.clone_ref(py), future.clone_ref(py)))
-        });
+        let both = slf
+            .get()
+            .0
+            .with(py, |both| both.as_ref().map(|(source, future)| (source.clone_ref(py), future.clone_ref(py))));
         let Some((own_source, future)) = both else { return Ok(()) };
         let future = future.bind(py);
         if source.is_none() {
