@@ -208,6 +208,8 @@ ALL_COMPLETED: str
 FIRST_COMPLETED: str
 FIRST_EXCEPTION: str
 
+@disjoint_base
+@final
 class _GatheringFuture(asyncio.Future[list[Any]]):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def cancel(self, msg: Any | None = None) -> bool: ...
