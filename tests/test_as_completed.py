@@ -81,6 +81,7 @@ def test_what_is_no_iterable(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.12", "generators of futures")
 def test_a_generator_that_raises(parity):
     async def body(case):
         def generator():

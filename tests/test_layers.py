@@ -28,7 +28,7 @@ BINDING = """
     locks
     queues
     tasks coroutine
-    timeouts taskgroups threads graph
+    timeouts taskgroups threads graph testing
     transports sslproto
     streams
     subprocess

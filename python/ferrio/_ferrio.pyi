@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from concurrent.futures import Executor
 from contextvars import Context
 from dataclasses import dataclass
+from ssl import SSLContext
 from types import FrameType, GenericAlias
 from typing import Any, Generic, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
 
@@ -30,7 +31,9 @@ from _typeshed import SupportsWrite
 from typing_extensions import Buffer, disjoint_base
 
 _T = TypeVar("_T")
+_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 _Ts = TypeVarTuple("_Ts")
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
 _ErrorContext: TypeAlias = dict[str, Any]
 _ExceptionHandler: TypeAlias = Callable[[asyncio.AbstractEventLoop, _ErrorContext], object]
@@ -139,6 +142,53 @@ class EventLoop:
     ) -> asyncio.Task[_T]: ...
     def set_task_factory(self, factory: _TaskFactory | None) -> None: ...
     def get_task_factory(self) -> _TaskFactory | None: ...
+    # Connections and servers
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        host: str | bytes | None = None,
+        port: int | str | None = None,
+        *,
+        ssl: bool | SSLContext | None = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: tuple[str, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[asyncio.Transport, _ProtocolT]: ...
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | Sequence[str] | None = None,
+        port: int | str | None = None,
+        *,
+        family: int = 0,
+        flags: int = 1,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: SSLContext | None = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> asyncio.Server: ...
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        sock: socket.socket,
+        *,
+        ssl: SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, _ProtocolT]: ...
     # Threads
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
@@ -182,6 +232,80 @@ class EventLoop:
     def call_exception_handler(self, context: _ErrorContext) -> None: ...
     def get_debug(self) -> bool: ...
     def set_debug(self, enabled: bool) -> None: ...
+
+    # Connections
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], _P],
+        host: str | None = None,
+        port: int | str | None = None,
+        *,
+        ssl: SSLContext | bool | None = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: tuple[str, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[asyncio.Transport, _P]: ...
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], _P],
+        sock: socket.socket,
+        *,
+        ssl: SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, _P]: ...
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | Sequence[str] | None = None,
+        port: int | str | None = None,
+        *,
+        family: int = 0,
+        flags: int = 1,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: SSLContext | None = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> Server: ...
+
+@final
+class SocketTransport(asyncio.Transport):
+    def __del__(self) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None: ...
+
+@final
+class Server(asyncio.Server):
+    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+    def close_clients(self) -> None: ...
+    def abort_clients(self) -> None: ...
+    @property
+    def sockets(self) -> tuple[Any, ...]: ...
+
+@final
+class SocketTransport(asyncio.Transport):
+    def __del__(self) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+@final
+class Server(asyncio.Server):
+    def close_clients(self) -> None: ...
+    def abort_clients(self) -> None: ...
+    async def __aexit__(self, *_exc: object) -> None: ...
 
 @final
 class Runner:
@@ -257,3 +381,4 @@ def print_call_graph(
     depth: int = 1,
     limit: int | None = None,
 ) -> None: ...
+async def sleep(delay: float, result: _T = ...) -> _T: ...

@@ -13,6 +13,8 @@ mod loop_ref;
 mod os_error;
 mod runners;
 mod tasks;
+#[cfg(debug_assertions)]
+mod testing;
 mod threads;
 mod transports;
 
@@ -42,6 +44,9 @@ mod _ferrio {
     use crate::runners::{Runner, run};
     #[pymodule_export]
     use crate::tasks::Task;
+    #[cfg(debug_assertions)]
+    #[pymodule_export]
+    use crate::testing::_NativeEcho;
     #[pymodule_export]
     use crate::transports::{Server, SocketTransport};
 

@@ -238,18 +238,21 @@ impl Future {
     }
 
     #[getter]
-    fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.value_if(py, State::Returned)
+    fn _result(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        Self::check_initialized(slf)?;
+        Ok(slf.get().value_if(slf.py(), State::Returned))
     }
 
     #[getter]
-    fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.value_if(py, State::Raised)
+    fn _exception(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        Self::check_initialized(slf)?;
+        Ok(slf.get().value_if(slf.py(), State::Raised))
     }
 
     #[getter]
     fn _callbacks<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyList>>> {
         let py = slf.py();
+        Self::check_initialized(slf)?;
         let callbacks: Vec<_> =
             slf.get().inner.with(py, |inner| inner.callbacks.iter().map(|callback| callback.clone_ref(py)).collect());
         // A future that is done has none; what it keeps is due.
@@ -330,9 +333,9 @@ impl Future {
         let Some(loop_ref) = this.get().loop_ref(py).map(|loop_ref| loop_ref.clone_ref(py)) else { return };
         let class = this.get_type().name().map_or_else(|_| "Future".to_owned(), |name| name.to_string());
         let message = PyString::new(py, &format!("{class} exception was never retrieved"));
-        let exception = this.get()._exception(py).into_pyobject(py);
+        let exception = this.get().value_if(py, State::Raised);
         let mut entries = vec![("message", message.into_any())];
-        entries.extend(exception.map(|exception| ("exception", exception)));
+        entries.extend(exception.map(|exception| ("exception", exception.into_bound(py))));
         entries.push(("future", this.clone().into_any()));
         if let Some(stack) = this.get()._source_traceback(py) {
             entries.push(("source_traceback", stack.into_bound(py)));
