@@ -14,7 +14,8 @@ def shape(graph):
     future = graph.future
     name = future.get_name() if isinstance(future, asyncio.Task) else "future"
     # On Python 3.11 a coroutine of ferrio's is awaited by one of Python's, which has a frame.
-    stack = [name for entry in graph.call_stack if (name := entry.frame.f_code.co_name) != "wait"]
+    names = [entry.frame.f_code.co_name for entry in graph.call_stack]
+    stack = [function for function in names if function != "wait"]
     return name, stack, sorted(shape(parent) for parent in graph.awaited_by)
 
 

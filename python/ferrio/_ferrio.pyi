@@ -15,7 +15,6 @@ from asyncio import iscoroutinefunction as iscoroutinefunction
 from asyncio import isfuture as isfuture
 from asyncio import run_coroutine_threadsafe as run_coroutine_threadsafe
 from asyncio import shield as shield
-from asyncio import sleep as sleep
 from asyncio import to_thread as to_thread
 from asyncio import wait as wait
 from asyncio import wrap_future as wrap_future
@@ -327,6 +326,7 @@ def run(
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> _T: ...
+async def sleep(delay: float, result: _T = ...) -> _T: ...
 
 ALL_COMPLETED: str
 FIRST_COMPLETED: str
@@ -381,4 +381,3 @@ def print_call_graph(
     depth: int = 1,
     limit: int | None = None,
 ) -> None: ...
-async def sleep(delay: float, result: _T = ...) -> _T: ...
