@@ -6,6 +6,7 @@ differs: what asyncio has on newer Pythons and ferrio on all.
 
 import asyncio
 import socket
+import sys
 from asyncio import all_tasks as all_tasks
 from asyncio import current_task as current_task
 from asyncio import ensure_future as ensure_future
@@ -381,3 +382,54 @@ def print_call_graph(
     depth: int = 1,
     limit: int | None = None,
 ) -> None: ...
+
+@disjoint_base
+class Lock(asyncio.Lock):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init__(self) -> None: ...
+
+@disjoint_base
+class Event(asyncio.Event):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init__(self) -> None: ...
+
+@disjoint_base
+class Condition(asyncio.Condition):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class Semaphore(asyncio.Semaphore):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class BoundedSemaphore(asyncio.BoundedSemaphore):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class Barrier(asyncio.Barrier):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+BrokenBarrierError = asyncio.BrokenBarrierError
+
+@disjoint_base
+class Queue(asyncio.Queue[_T]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def shutdown(self, immediate: bool = False) -> None: ...
+    @classmethod
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+
+class LifoQueue(asyncio.LifoQueue[_T]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def shutdown(self, immediate: bool = False) -> None: ...
+
+class PriorityQueue(asyncio.PriorityQueue[Any]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def shutdown(self, immediate: bool = False) -> None: ...
+
+QueueEmpty = asyncio.QueueEmpty
+QueueFull = asyncio.QueueFull
+
+if sys.version_info >= (3, 13):
+    QueueShutDown = asyncio.QueueShutDown
+else:
+    class QueueShutDown(Exception): ...

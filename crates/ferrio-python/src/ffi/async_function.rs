@@ -13,7 +13,7 @@ use std::ffi::CString;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::method::CallArguments;
 
@@ -86,6 +86,12 @@ fn arguments_of(code: &Bound<'_, PyAny>) -> PyResult<String> {
     arguments.extend(by_name);
     arguments.extend((flags & 0x8 != 0).then(|| names.next()).flatten().map(|name| format!("**{name}")));
     Ok(arguments.join(", "))
+}
+
+/// Makes the function a method of its class. To be called once, before the class is used.
+pub(crate) fn install<F: AsyncFunction>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let name = F::NAME.rsplit('.').next().unwrap_or(F::NAME);
+    class.setattr(name, make::<F>(class.py())?)
 }
 
 unsafe extern "C" fn call<F: AsyncFunction>(
