@@ -28,7 +28,7 @@ use smallbox::{SmallBox, smallbox};
 use crate::ffi::cell::{GilCell, GilCopy, GilExclusive};
 use crate::ffi::coroutine::{self, Step};
 use crate::ffi::finalizer::Finalize;
-use crate::ffi::pool::{Pool, Pooled, Spare};
+use crate::ffi::pool::{self, Pool, Pooled, Spare};
 use crate::ffi::send_slots::{Driven, not_begun};
 use crate::ffi::stop_iteration;
 use crate::ffi::thread::attached;
@@ -203,7 +203,7 @@ impl Coroutine {
             awaited: GilCell::new(None),
             body: GilExclusive::new(Some(body)),
         };
-        Bound::new(py, new).map(Bound::into_any)
+        pool::make(py, new).map(Bound::into_any)
     }
 
     /// Goes on until the body waits or ends; `failure` is raised where it waits.

@@ -8,6 +8,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::{Borrowed, PyClass};
 
+use super::coroutine::Step;
+use super::stop_iteration;
+
 /// A class whose objects are awaited by iterating them.
 pub(crate) trait AwaitedByItself: PyClass {
     /// # Errors
@@ -15,12 +18,8 @@ pub(crate) trait AwaitedByItself: PyClass {
     /// If the object cannot be awaited.
     fn check(this: &Bound<'_, Self>) -> PyResult<()>;
 
-    /// The object to yield, or none when the await ends with `None`.
-    ///
-    /// # Errors
-    ///
-    /// `StopIteration` when the await ends with a value, or what it raises.
-    fn advance<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>>;
+    /// Yields what is to be waited for, or ends.
+    fn advance<'py>(this: &Bound<'py, Self>) -> Step<'py>;
 }
 
 /// Fills the slots of `class`, which is `T` or extends it. To be called before the class is used.
@@ -59,9 +58,15 @@ unsafe extern "C" fn next<T: AwaitedByItself>(this: *mut ffi::PyObject) -> *mut 
         (py, Borrowed::from_ptr(py, this).cast_unchecked::<T>())
     };
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::advance(&this))) {
-        Ok(Ok(Some(yielded))) => yielded.into_ptr(),
-        Ok(Ok(None)) => std::ptr::null_mut(),
-        Ok(Err(error)) => {
+        Ok(Step::Yielded(yielded)) => yielded.into_ptr(),
+        Ok(Step::Returned(value)) => {
+            // An iterator that ends without an exception ends with `None`.
+            if !value.is_none() {
+                stop_iteration::raise(value);
+            }
+            std::ptr::null_mut()
+        }
+        Ok(Step::Raised(error)) => {
             error.restore(py);
             std::ptr::null_mut()
         }

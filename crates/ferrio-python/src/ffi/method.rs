@@ -152,6 +152,10 @@ impl<'a, 'py> CallArguments<'a, 'py> {
             }
         };
         let object = *all.first().ok_or_else(|| too_few(function, &["self"]))?;
+        if object.is_exact_instance_of::<T>() {
+            // SAFETY: of the very class.
+            return Ok((unsafe { object.cast_unchecked::<T>() }, all));
+        }
         Ok((object.cast::<T>()?, all))
     }
 

@@ -96,7 +96,7 @@ unsafe extern "C" fn next<T: Driven>(this: *mut ffi::PyObject) -> *mut ffi::PyOb
             Step::Yielded(yielded) => return yielded.into_ptr(),
             // An iterator that ends without an exception ends with `None`.
             Step::Returned(value) if value.is_none() => {}
-            Step::Returned(value) => stop_iteration::with_value(value).restore(py),
+            Step::Returned(value) => stop_iteration::raise(value),
             Step::Raised(error) => error.restore(py),
         }
         std::ptr::null_mut()

@@ -11,6 +11,7 @@ use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::method::CallArguments;
+use crate::ffi::pool;
 use crate::ffi::runnable::{Job, leave};
 use crate::futures::Future;
 use crate::loop_ref::{LoopRef, Timer};
@@ -82,7 +83,7 @@ impl Frame for Sleep {
 impl Sleep {
     fn fall_asleep<'py>(&mut self, py: Python<'py>, seconds: f64) -> PyResult<Next<'py>> {
         let loop_ref = LoopRef::running(py)?;
-        let future = Bound::new(py, Future::new(py, loop_ref.clone_ref(py))?)?;
+        let future = pool::make(py, Future::new(py, loop_ref.clone_ref(py))?)?;
         let when = loop_ref.time(py)? + seconds;
         let timer = loop_ref.set_timer::<Resolve>(&future, when, |py| {
             py.import("asyncio.futures")?
