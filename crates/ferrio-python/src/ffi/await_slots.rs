@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::{Borrowed, PyClass};
 
 use super::coroutine::Step;
-use super::stop_iteration;
+use super::runnable::trampoline;
 
 /// A class whose objects are awaited by iterating them.
 pub(crate) trait AwaitedByItself: PyClass {
@@ -57,22 +57,5 @@ unsafe extern "C" fn next<T: AwaitedByItself>(this: *mut ffi::PyObject) -> *mut 
         let py = Python::assume_attached();
         (py, Borrowed::from_ptr(py, this).cast_unchecked::<T>())
     };
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::advance(&this))) {
-        Ok(Step::Yielded(yielded)) => yielded.into_ptr(),
-        Ok(Step::Returned(value)) => {
-            // An iterator that ends without an exception ends with `None`.
-            if !value.is_none() {
-                stop_iteration::raise(value);
-            }
-            std::ptr::null_mut()
-        }
-        Ok(Step::Raised(error)) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-        Err(payload) => {
-            super::runnable::panic_error(&*payload).restore(py);
-            std::ptr::null_mut()
-        }
-    }
+    trampoline(py, || T::advance(&this).into_next(py))
 }
