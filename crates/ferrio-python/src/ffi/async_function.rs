@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::method::CallArguments;
+use super::runnable::trampoline;
 
 /// A function with a Rust body that returns a coroutine.
 pub(crate) trait AsyncFunction {
@@ -106,15 +107,11 @@ unsafe extern "C" fn call<F: AsyncFunction>(
         let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
         (py, CallArguments::new(py, arguments, ffi::PyVectorcall_NARGS(count).unsigned_abs(), names))
     };
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| F::call(py, &arguments))) {
-        Ok(Ok(value)) => value.into_ptr(),
-        Ok(Err(error)) => {
+    trampoline(py, || match F::call(py, &arguments) {
+        Ok(value) => value.into_ptr(),
+        Err(error) => {
             error.restore(py);
             std::ptr::null_mut()
         }
-        Err(payload) => {
-            super::runnable::panic_error(&*payload).restore(py);
-            std::ptr::null_mut()
-        }
-    }
+    })
 }
