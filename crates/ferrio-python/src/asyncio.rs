@@ -59,6 +59,18 @@ imported! {
     sleep = "asyncio.tasks"."sleep";
     wait = "asyncio.tasks"."wait";
     gather = "asyncio.tasks"."gather";
+    deque = "collections"."deque";
+    heappush = "heapq"."heappush";
+    heappop = "heapq"."heappop";
+    lock_class = "asyncio.locks"."Lock";
+    event_class = "asyncio.locks"."Event";
+    condition_class = "asyncio.locks"."Condition";
+    semaphore_class = "asyncio.locks"."Semaphore";
+    bounded_semaphore_class = "asyncio.locks"."BoundedSemaphore";
+    barrier_class = "asyncio.locks"."Barrier";
+    queue_class = "asyncio.queues"."Queue";
+    lifo_queue_class = "asyncio.queues"."LifoQueue";
+    priority_queue_class = "asyncio.queues"."PriorityQueue";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     warn = "warnings"."warn";
@@ -69,7 +81,9 @@ imported! {
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
     let classes = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class];
     let others = [gathering_future_class, iscoroutine, current_task, all_tasks, warn];
-    classes.into_iter().chain(others).try_for_each(|name| name(py).map(drop))
+    let locks = [lock_class, event_class, condition_class, semaphore_class, bounded_semaphore_class, barrier_class];
+    let queues = [queue_class, lifo_queue_class, priority_queue_class];
+    classes.into_iter().chain(locks).chain(queues).chain(others).try_for_each(|name| name(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.
@@ -104,6 +118,9 @@ macro_rules! exceptions {
 
 exceptions! {
     cancelled_error = "asyncio.exceptions"."CancelledError";
+    broken_barrier_error = "asyncio.exceptions"."BrokenBarrierError";
+    queue_empty = "asyncio.queues"."QueueEmpty";
+    queue_full = "asyncio.queues"."QueueFull";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
 }
 

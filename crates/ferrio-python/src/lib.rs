@@ -1,6 +1,7 @@
 //! The extension module `ferrio._ferrio`: asyncio's objects on ferrio's engine.
 
 mod asyncio;
+mod classes;
 mod coroutine;
 mod current;
 mod descriptors;
@@ -9,8 +10,10 @@ mod ffi;
 mod futures;
 mod graph;
 mod handles;
+mod locks;
 mod loop_ref;
 mod os_error;
+mod queues;
 mod runners;
 mod tasks;
 #[cfg(debug_assertions)]
@@ -30,7 +33,7 @@ mod _ferrio {
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
     use crate::transports::Write;
-    use crate::{graph, tasks, threads};
+    use crate::{graph, locks, queues, tasks, threads};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -77,6 +80,8 @@ mod _ferrio {
         finalizer::install_with_deallocator::<EventLoop>(py)?;
         finalizer::install_with_deallocator::<SocketTransport>(py)?;
         method::install::<Write>(py)?;
+        locks::add(module)?;
+        queues::add(module)?;
         Ok(())
     }
 }
