@@ -7,6 +7,32 @@ differs: what asyncio has on newer Pythons and ferrio on all.
 import asyncio
 import socket
 import sys
+
+# Their types are asyncio's.
+from asyncio import ALL_COMPLETED as ALL_COMPLETED
+from asyncio import FIRST_COMPLETED as FIRST_COMPLETED
+from asyncio import FIRST_EXCEPTION as FIRST_EXCEPTION
+from asyncio import FrameCallGraphEntry as FrameCallGraphEntry
+from asyncio import FutureCallGraph as FutureCallGraph
+from asyncio import all_tasks as all_tasks
+from asyncio import as_completed as as_completed
+from asyncio import capture_call_graph as capture_call_graph
+from asyncio import create_eager_task_factory as create_eager_task_factory
+from asyncio import create_task as create_task
+from asyncio import current_task as current_task
+from asyncio import eager_task_factory as eager_task_factory
+from asyncio import ensure_future as ensure_future
+from asyncio import format_call_graph as format_call_graph
+from asyncio import gather as gather
+from asyncio import iscoroutine as iscoroutine
+from asyncio import iscoroutinefunction as iscoroutinefunction
+from asyncio import isfuture as isfuture
+from asyncio import print_call_graph as print_call_graph
+from asyncio import run_coroutine_threadsafe as run_coroutine_threadsafe
+from asyncio import shield as shield
+from asyncio import to_thread as to_thread
+from asyncio import wait as wait
+from asyncio import wrap_future as wrap_future
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
@@ -219,60 +245,13 @@ class EventLoop:
     def get_debug(self) -> bool: ...
     def set_debug(self, enabled: bool) -> None: ...
 
-    # Connections
-    async def create_connection(
-        self,
-        protocol_factory: Callable[[], _P],
-        host: str | None = None,
-        port: int | str | None = None,
-        *,
-        ssl: SSLContext | bool | None = None,
-        family: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-        sock: socket.socket | None = None,
-        local_addr: tuple[str, int] | None = None,
-        server_hostname: str | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-        happy_eyeballs_delay: float | None = None,
-        interleave: int | None = None,
-        all_errors: bool = False,
-    ) -> tuple[asyncio.Transport, _P]: ...
-    async def connect_accepted_socket(
-        self,
-        protocol_factory: Callable[[], _P],
-        sock: socket.socket,
-        *,
-        ssl: SSLContext | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-    ) -> tuple[asyncio.Transport, _P]: ...
-    async def create_server(
-        self,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        host: str | Sequence[str] | None = None,
-        port: int | str | None = None,
-        *,
-        family: int = 0,
-        flags: int = 1,
-        sock: socket.socket | None = None,
-        backlog: int = 100,
-        ssl: SSLContext | None = None,
-        reuse_address: bool | None = None,
-        reuse_port: bool | None = None,
-        keep_alive: bool | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-        start_serving: bool = True,
-    ) -> Server: ...
-
 @final
 class SocketTransport(asyncio.Transport):
     def __del__(self) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
 @final
 class Server(asyncio.Server):
@@ -281,16 +260,6 @@ class Server(asyncio.Server):
     def abort_clients(self) -> None: ...
     @property
     def sockets(self) -> tuple[Any, ...]: ...
-
-@final
-class SocketTransport(asyncio.Transport):
-    def __del__(self) -> None: ...
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-@final
-class Server(asyncio.Server):
-    def close_clients(self) -> None: ...
-    def abort_clients(self) -> None: ...
     async def __aexit__(self, *_exc: object) -> None: ...
 
 @final
