@@ -13,7 +13,9 @@ def shape(graph):
     """The graph as names: the future's, the functions', and those of who awaits it."""
     future = graph.future
     name = future.get_name() if isinstance(future, asyncio.Task) else "future"
-    stack = [entry.frame.f_code.co_name for entry in graph.call_stack]
+    # On Python 3.11 a coroutine of ferrio's is awaited by one of Python's, which has a frame.
+    names = [entry.frame.f_code.co_name for entry in graph.call_stack]
+    stack = [function for function in names if function != "wait"]
     return name, stack, sorted(shape(parent) for parent in graph.awaited_by)
 
 
@@ -90,12 +92,12 @@ def test_a_cancelled_wait_leaves_no_edge():
 
 def test_children_that_outlive_their_gathering():
     async def fail():
-        raise ValueError
+        raise KeyError
 
     async def main():
         loop = asyncio.get_running_loop()
         survivor = loop.create_task(leaf(loop.create_future()))
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(KeyError):
             await ferrio.gather(survivor, fail())
         assert ferrio.capture_call_graph(survivor).awaited_by == ()
         survivor.cancel()
@@ -114,7 +116,8 @@ def test_the_current_task():
         return await inner()
 
     async def limited():
-        return [len(ferrio.capture_call_graph(limit=limit).call_stack) for limit in (None, 0, 1)]
+        graphs = ferrio.capture_call_graph(), ferrio.capture_call_graph(limit=0), ferrio.capture_call_graph(limit=1)
+        return [len(graph.call_stack) for graph in graphs]
 
     async def parent():
         return await asyncio.get_running_loop().create_task(main(), name="main")

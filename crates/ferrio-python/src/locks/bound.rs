@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use crate::asyncio;
 use crate::ffi::call::call0;
 use crate::ffi::cell::GilCell;
+use crate::ffi::pool;
 use crate::futures::Future;
 use crate::loop_ref::LoopRef;
 
@@ -23,7 +24,7 @@ impl LoopBound {
     /// `RuntimeError` if no loop runs, or if another one does than the one the object belongs to.
     pub(crate) fn waiter<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Future>> {
         let py = object.py();
-        Bound::new(py, Future::new(py, self.bind(object)?)?)
+        pool::make(py, Future::new(py, self.bind(object)?)?)
     }
 
     fn bind(&self, object: &Bound<'_, PyAny>) -> PyResult<LoopRef> {
@@ -51,7 +52,7 @@ impl LoopBound {
     }
 
     pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.0.traverse(visit, |bound, visit| bound.iter().try_for_each(|bound| bound.traverse(visit.clone())))
+        self.0.traverse(visit, |bound, visit| bound.iter().try_for_each(|bound| bound.traverse(visit)))
     }
 }
 
