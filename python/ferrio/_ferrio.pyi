@@ -8,6 +8,8 @@ import asyncio
 import socket
 import sys
 from asyncio import (
+    TaskGroup as TaskGroup,
+    Timeout as Timeout,
     all_tasks as all_tasks,
     current_task as current_task,
     ensure_future as ensure_future,
@@ -17,8 +19,11 @@ from asyncio import (
     isfuture as isfuture,
     run_coroutine_threadsafe as run_coroutine_threadsafe,
     shield as shield,
+    timeout as timeout,
+    timeout_at as timeout_at,
     to_thread as to_thread,
     wait as wait,
+    wait_for as wait_for,
     wrap_future as wrap_future,
 )
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
