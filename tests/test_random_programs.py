@@ -45,6 +45,7 @@ def first_difference(ours, theirs):
 @example([[("wait_for_future", 0, False)], [("set_result", 0), ("cancel", 0, None)]])
 @example([[("wait_for_future", 0, False)], [("cancel", 0, None), ("set_result", 0)]])
 @example([[("gather", [0, 1, 4], True)], [("call_later", 3, [("cancel", 0, None), ("set_exception", 1)])]])
+@example([[], [("cancel", 3, "message")], [("gather", [5], True)], []])
 def test_the_same_happens(program):
     difference = first_difference(programs.run(STEPPED["ferrio"], program), programs.run(STEPPED["asyncio"], program))
     assert difference is None, difference

@@ -7,18 +7,25 @@ differs: what asyncio has on newer Pythons and ferrio on all.
 import asyncio
 import socket
 import sys
-from asyncio import all_tasks as all_tasks
-from asyncio import current_task as current_task
-from asyncio import ensure_future as ensure_future
-from asyncio import gather as gather
-from asyncio import iscoroutine as iscoroutine
-from asyncio import iscoroutinefunction as iscoroutinefunction
-from asyncio import isfuture as isfuture
-from asyncio import run_coroutine_threadsafe as run_coroutine_threadsafe
-from asyncio import shield as shield
-from asyncio import to_thread as to_thread
-from asyncio import wait as wait
-from asyncio import wrap_future as wrap_future
+from asyncio import (
+    TaskGroup as TaskGroup,
+    Timeout as Timeout,
+    all_tasks as all_tasks,
+    current_task as current_task,
+    ensure_future as ensure_future,
+    gather as gather,
+    iscoroutine as iscoroutine,
+    iscoroutinefunction as iscoroutinefunction,
+    isfuture as isfuture,
+    run_coroutine_threadsafe as run_coroutine_threadsafe,
+    shield as shield,
+    timeout as timeout,
+    timeout_at as timeout_at,
+    to_thread as to_thread,
+    wait as wait,
+    wait_for as wait_for,
+    wrap_future as wrap_future,
+)
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Executor
 from contextvars import Context

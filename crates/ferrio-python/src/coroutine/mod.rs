@@ -413,7 +413,7 @@ impl Coroutine {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.awaited.traverse(visit.clone(), |awaited, visit| match awaited {
+        self.awaited.traverse(visit, |awaited, visit| match awaited {
             Some(awaited) => awaited.traverse(visit),
             None => Ok(()),
         })?;

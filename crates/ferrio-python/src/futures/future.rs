@@ -202,7 +202,7 @@ impl Future {
         let error = error.unbind();
         let previous = this.get().inner.with(py, |inner| inner.rare().cancelled_error.replace(error));
         drop(previous);
-        // Who comes second gets a new exception, and as with asyncio's it has no message.
+        // The message was the exception's: who asks a second time gets one without, as from asyncio.
         Self::cancel(this, None).map(drop)
     }
 
