@@ -46,6 +46,9 @@ imported! {
     socket_class = "socket"."socket";
     base_socket_class = "_socket"."socket";
     transport_class = "asyncio.transports"."Transport";
+    read_transport_class = "asyncio.transports"."ReadTransport";
+    write_transport_class = "asyncio.transports"."WriteTransport";
+    subprocess_transport_class = "asyncio.transports"."SubprocessTransport";
     buffered_protocol_class = "asyncio.protocols"."BufferedProtocol";
     server_class = "asyncio.base_events"."Server";
     transport_socket_class = "asyncio.trsock"."TransportSocket";
