@@ -337,7 +337,8 @@ impl WritePipeTransport {
 
     #[getter]
     fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        asyncio::write_transport_class(slf.py()).cloned()
+        // asyncio's is one of both directions, because its flow control is.
+        asyncio::transport_class(slf.py()).cloned()
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
