@@ -62,9 +62,17 @@ imported! {
 /// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
 /// place, and what is called when the interpreter goes and imports nothing any more.
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
-    let classes = [handle_class, timer_handle_class, future_class, task_class, server_class];
-    let transports = [transport_class, read_transport_class, subprocess_transport_class];
-    let names = classes.into_iter().chain(transports).chain([warn as fn(_) -> _]);
+    let names = [
+        handle_class,
+        timer_handle_class,
+        future_class,
+        task_class,
+        transport_class,
+        read_transport_class,
+        subprocess_transport_class,
+        server_class,
+        warn,
+    ];
     names.into_iter().try_for_each(|name| name(py).map(drop))
 }
 
