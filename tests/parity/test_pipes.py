@@ -133,7 +133,12 @@ def test_what_was_there_before_is_read_after_connection_made(parity):
             await protocol.until("connection_lost")
 
     recorded, _ = parity(body)
-    assert recorded == ["connection_made", ("data_received", "bytes", b"early"), "eof_received", ("connection_lost", None)]
+    assert recorded == [
+        "connection_made",
+        ("data_received", "bytes", b"early"),
+        "eof_received",
+        ("connection_lost", None),
+    ]
 
 
 def test_much_arrives_whole(loop):
@@ -246,7 +251,9 @@ def test_paused_before_it_has_begun(parity):
     async def body(case):
         with pipe() as (reader, writer):
             writer.write(b"early")
-            transport, protocol = await connect_read(reader, case, connection_made=lambda p: p.transport.pause_reading())
+            transport, protocol = await connect_read(
+                reader, case, connection_made=lambda p: p.transport.pause_reading()
+            )
             await turns()
             case("resumes")
             transport.resume_reading()
@@ -531,7 +538,11 @@ def test_both_sides_of_one_terminal(loop):
 
     async def body():
         master, slave = os.openpty()
-        with open(master, "rb", 0) as reading, open(master, "wb", 0, closefd=False) as writing, open(slave, "r+b", 0) as far:
+        with (
+            open(master, "rb", 0) as reading,
+            open(master, "wb", 0, closefd=False) as writing,
+            open(slave, "r+b", 0) as far,
+        ):
             _, sink = await connect_read(reading, nothing)
             transport, source = await connect_write(writing, nothing)
             transport.write(b"to the slave\n")
