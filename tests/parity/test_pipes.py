@@ -502,9 +502,9 @@ def test_fifos_are_pipes(parity, tmp_path):
     async def body(case):
         path = tmp_path / case.name
         os.mkfifo(path)
-        reader = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", 0)
-        writer = open(os.open(path, os.O_WRONLY | os.O_NONBLOCK), "wb", 0)
-        with reader, writer:
+        read = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        write = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        with open(read, "rb", 0) as reader, open(write, "wb", 0) as writer:
             _, sink = await connect_read(reader, case)
             transport, source = await connect_write(writer, nothing)
             transport.write(b"hello")

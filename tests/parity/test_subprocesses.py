@@ -359,19 +359,15 @@ def test_waiting(parity):
         for _ in range(3):
             try:
                 await asyncio.wait_for(process.wait(), 0)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 case("timeout")
         waiting = [asyncio.ensure_future(process.wait()) for _ in range(3)]
         await turns()
         waiting[1].cancel()
         await turns()
         process.stdin.close()
-        case(
-            [
-                describe(result) if isinstance(result, BaseException) else result
-                for result in await asyncio.gather(*waiting, return_exceptions=True)
-            ]
-        )
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        case([result if isinstance(result, int) else describe(result) for result in results])
         case(await process.wait())
 
     assert parity(body)[0] == ["timeout"] * 3 + [[0, ("CancelledError", ""), 0], 0]
@@ -601,7 +597,8 @@ def test_an_unclosed_transport_warns(parity):
         await protocol.until("connection_lost")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            protocol.transport = transport = None
+            protocol.transport = None
+            del transport
             gc.collect()
         case([(w.category.__name__, str(w.message).startswith("unclosed transport <")) for w in caught])
 
@@ -740,6 +737,7 @@ def test_a_loop_that_closes_before_the_process_ends_without_descriptors():
     assert without_pidfd(body) == ["no zombie"]
 
 
+@pytest.mark.ferrio_only("asyncio leaves the descriptor of the process open")
 def test_the_loop_closes_before_the_process_ends(loop):
     async def body():
         return await start(*BLOCKED, stdout=None, stderr=None)
