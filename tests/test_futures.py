@@ -1,6 +1,7 @@
 """What a future does, the same on asyncio's and on ferrio's."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import weakref
@@ -183,9 +184,8 @@ class TestOutcomes:
                 def __init__(self):
                     future.set_result("first")
 
-            with pytest.raises(BaseException):
+            with contextlib.suppress(asyncio.InvalidStateError):
                 future.set_exception(Settles)
-                raise KeyError
             case(future.done())
 
         parity(body)
@@ -523,12 +523,10 @@ class TestAwaiting:
             iterator = future.__await__()
             case(iterator.send(None) is future, iter(iterator) is iterator)
             case.raised(iterator.throw, ValueError("thrown"))
-            case.raised(next, iterator)
             other = iter(case.loop.create_future())
             with pytest.raises(TypeError):
                 other.throw(1)
             case(other.close())
-            case.raised(other.send, None)
 
         parity(body)
 
@@ -617,7 +615,7 @@ class TestEnd:
         del future
         (future,) = kept
         assert repr(future) == "<Future finished exception=ValueError('lost')>"
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="lost"):
             future.result()
         kept.clear()
         del future

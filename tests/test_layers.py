@@ -21,14 +21,14 @@ ENGINE = """
 """
 BINDING = """
     ffi
-    asyncio current convert os_error
+    asyncio current convert os_error classes
     descriptors
     handles loop_ref
     futures
+    tasks coroutine
     locks
     queues
-    tasks coroutine
-    timeouts taskgroups threads graph
+    timeouts taskgroups threads graph testing
     transports sslproto
     streams
     subprocess

@@ -6,16 +6,20 @@ differs: what asyncio has on newer Pythons and ferrio on all.
 
 import asyncio
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
+from ssl import SSLContext
 from types import GenericAlias
 from typing import Any, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
 
 from typing_extensions import Buffer, disjoint_base
 
 _T = TypeVar("_T")
+_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 _Ts = TypeVarTuple("_Ts")
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
 _ErrorContext: TypeAlias = dict[str, Any]
 _ExceptionHandler: TypeAlias = Callable[[asyncio.AbstractEventLoop, _ErrorContext], object]
@@ -124,6 +128,53 @@ class EventLoop:
     ) -> asyncio.Task[_T]: ...
     def set_task_factory(self, factory: _TaskFactory | None) -> None: ...
     def get_task_factory(self) -> _TaskFactory | None: ...
+    # Connections and servers
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        host: str | bytes | None = None,
+        port: int | str | None = None,
+        *,
+        ssl: bool | SSLContext | None = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: tuple[str, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[asyncio.Transport, _ProtocolT]: ...
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | Sequence[str] | None = None,
+        port: int | str | None = None,
+        *,
+        family: int = 0,
+        flags: int = 1,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: SSLContext | None = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> asyncio.Server: ...
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        sock: socket.socket,
+        *,
+        ssl: SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, _ProtocolT]: ...
     # Threads
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
@@ -168,6 +219,80 @@ class EventLoop:
     def get_debug(self) -> bool: ...
     def set_debug(self, enabled: bool) -> None: ...
 
+    # Connections
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], _P],
+        host: str | None = None,
+        port: int | str | None = None,
+        *,
+        ssl: SSLContext | bool | None = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: tuple[str, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[asyncio.Transport, _P]: ...
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], _P],
+        sock: socket.socket,
+        *,
+        ssl: SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, _P]: ...
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | Sequence[str] | None = None,
+        port: int | str | None = None,
+        *,
+        family: int = 0,
+        flags: int = 1,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: SSLContext | None = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> Server: ...
+
+@final
+class SocketTransport(asyncio.Transport):
+    def __del__(self) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None: ...
+
+@final
+class Server(asyncio.Server):
+    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+    def close_clients(self) -> None: ...
+    def abort_clients(self) -> None: ...
+    @property
+    def sockets(self) -> tuple[Any, ...]: ...
+
+@final
+class SocketTransport(asyncio.Transport):
+    def __del__(self) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+@final
+class Server(asyncio.Server):
+    def close_clients(self) -> None: ...
+    def abort_clients(self) -> None: ...
+    async def __aexit__(self, *_exc: object) -> None: ...
+
 @final
 class Runner:
     def __new__(
@@ -188,3 +313,55 @@ def run(
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> _T: ...
+async def sleep(delay: float, result: _T = ...) -> _T: ...
+
+@disjoint_base
+class Lock(asyncio.Lock):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init__(self) -> None: ...
+
+@disjoint_base
+class Event(asyncio.Event):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init__(self) -> None: ...
+
+@disjoint_base
+class Condition(asyncio.Condition):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class Semaphore(asyncio.Semaphore):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class BoundedSemaphore(asyncio.BoundedSemaphore):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class Barrier(asyncio.Barrier):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+BrokenBarrierError = asyncio.BrokenBarrierError
+
+@disjoint_base
+class Queue(asyncio.Queue[_T]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def shutdown(self, immediate: bool = False) -> None: ...
+    @classmethod
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+
+class LifoQueue(asyncio.LifoQueue[_T]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def shutdown(self, immediate: bool = False) -> None: ...
+
+class PriorityQueue(asyncio.PriorityQueue[Any]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def shutdown(self, immediate: bool = False) -> None: ...
+
+QueueEmpty = asyncio.QueueEmpty
+QueueFull = asyncio.QueueFull
+
+if sys.version_info >= (3, 13):
+    QueueShutDown = asyncio.QueueShutDown
+else:
+    class QueueShutDown(Exception): ...

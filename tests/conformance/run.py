@@ -163,11 +163,11 @@ def main() -> int:
     exceptions = {} if options.plain else load_exceptions()
     reports = []
     modules = load_modules()
+    interpreter = ["-X", "dev"] if options.dev else []
     for module in options.module or modules:
         print(f"{module} ...", end="", flush=True)
-        report = run_module(
-            module, options.patterns or modules.get(module, []), options.plain, ["-X", "dev"] if options.dev else []
-        )
+        patterns = options.patterns or modules.get(module, [])
+        report = run_module(module, patterns, options.plain, interpreter)
         report.judge(exceptions, complete=not options.patterns)
         print(f" {'FAILED' if report.problems else 'ok'} ({report.seconds:.1f} s)", flush=True)
         reports.append(report)

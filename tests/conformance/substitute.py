@@ -1,13 +1,11 @@
 """Puts ferrio's objects in the place of the standard library's, for the tests of asyncio.
 
-`NAMES` says what takes whose place. The classes that asyncio builds on at import time are not touched: a
-`_GatheringFuture` stays a subclass of the C future, and meets ferrio's tasks as any foreign future does.
+`NAMES` and `FUNCTIONS` say what takes whose place.
 """
 
 import asyncio
 import importlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import ferrio
 from ferrio import _ferrio
@@ -38,10 +36,41 @@ NAMES: dict[str, object] = {
     "asyncio.events.Handle": ferrio.Handle,
     "asyncio.TimerHandle": ferrio.TimerHandle,
     "asyncio.events.TimerHandle": ferrio.TimerHandle,
+    "asyncio.Barrier": ferrio.Barrier,
+    "asyncio.locks.Barrier": ferrio.Barrier,
+    "asyncio.BoundedSemaphore": ferrio.BoundedSemaphore,
+    "asyncio.locks.BoundedSemaphore": ferrio.BoundedSemaphore,
+    "asyncio.Condition": ferrio.Condition,
+    "asyncio.locks.Condition": ferrio.Condition,
+    "asyncio.Event": ferrio.Event,
+    "asyncio.locks.Event": ferrio.Event,
+    "asyncio.LifoQueue": ferrio.LifoQueue,
+    "asyncio.queues.LifoQueue": ferrio.LifoQueue,
+    "asyncio.Lock": ferrio.Lock,
+    "asyncio.locks.Lock": ferrio.Lock,
+    "asyncio.PriorityQueue": ferrio.PriorityQueue,
+    "asyncio.queues.PriorityQueue": ferrio.PriorityQueue,
+    "asyncio.Queue": ferrio.Queue,
+    "asyncio.queues.Queue": ferrio.Queue,
+    "asyncio.Semaphore": ferrio.Semaphore,
+    "asyncio.locks.Semaphore": ferrio.Semaphore,
     "asyncio.EventLoop": EventLoop,
     "asyncio.SelectorEventLoop": EventLoop,
     "asyncio.unix_events.EventLoop": EventLoop,
     "asyncio.unix_events._UnixDefaultEventLoopPolicy._loop_factory": EventLoop,
+    "asyncio.tasks._GatheringFuture": _ferrio._GatheringFuture,
+}
+
+#: Functions, by the module that asyncio has them in; the package has them as well.
+FUNCTIONS = {
+    "tasks": (
+        "gather shield wait as_completed ensure_future create_task current_task all_tasks run_coroutine_threadsafe "
+        "create_eager_task_factory eager_task_factory"
+    ),
+    "threads": "to_thread",
+    "futures": "isfuture wrap_future future_add_to_awaited_by future_discard_from_awaited_by",
+    "coroutines": "iscoroutine",
+    "graph": "capture_call_graph format_call_graph print_call_graph",
 }
 
 
@@ -55,24 +84,27 @@ def _targets(name: str) -> tuple[object, str]:
     return holder, attribute
 
 
-def _derived() -> Iterator[tuple[str, Any]]:
-    """What asyncio made of its own classes when it was imported."""
-    if make := getattr(asyncio, "create_eager_task_factory", None):
-        factory = make(ferrio.Task)
-        yield "asyncio.eager_task_factory", factory
-        yield "asyncio.tasks.eager_task_factory", factory
-    for name in ("future_add_to_awaited_by", "future_discard_from_awaited_by"):
-        if hasattr(asyncio.futures, name):
-            for holder in ("asyncio", "asyncio.futures"):
+def _functions() -> Iterator[tuple[str, object]]:
+    for module, names in FUNCTIONS.items():
+        for name in names.split():
+            for holder in ("asyncio", f"asyncio.{module}"):
                 yield f"{holder}.{name}", getattr(_ferrio, name)
-            yield f"asyncio.futures._c_{name}", getattr(_ferrio, name)
+    for name in ("future_add_to_awaited_by", "future_discard_from_awaited_by"):
+        yield f"asyncio.futures._c_{name}", getattr(_ferrio, name)
+    # Modules that took the functions by name.
+    for holder in ("base_events", "tasks", "futures", "base_futures", "streams", "unix_events"):
+        for name in ("isfuture", "iscoroutine"):
+            yield f"asyncio.{holder}.{name}", getattr(_ferrio, name)
 
 
 def substitute() -> Callable[[], None]:
     """Replaces every name, and returns a function that takes it all back."""
     undo: list[tuple[object, str, object]] = []
-    for name, replacement in [*NAMES.items(), *_derived()]:
-        holder, attribute = _targets(name)
+    for name, replacement in [*NAMES.items(), *_functions()]:
+        try:
+            holder, attribute = _targets(name)
+        except ModuleNotFoundError:
+            continue
         if hasattr(holder, attribute):
             undo.append((holder, attribute, vars(holder)[attribute]))
             setattr(holder, attribute, replacement)

@@ -14,6 +14,10 @@ from support.loops import since, turn
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
 
+# Before, asyncio's loops set the name of what the factory has made.
+NAMED = pytest.mark.asyncio_since("3.14", "factories that are given the name")
+
+
 async def nothing():
     pass
 
@@ -36,6 +40,7 @@ def test_setting_one(parity):
     assert events[1] == ("TypeError", "task factory must be a callable or None")
 
 
+@NAMED
 def test_what_it_is_given(parity):
     """The loop, the coroutine itself, and the keywords; its task is what `create_task` returns, untouched."""
 
@@ -87,6 +92,7 @@ def test_keywords(parity, keywords):
     parity(body)
 
 
+@NAMED
 @pytest.mark.parametrize("result", [None, 7, "task", ()], ids=repr)
 def test_whatever_it_returns(parity, result):
     def body(case):
@@ -130,6 +136,7 @@ def test_a_factory_that_knows_no_keywords(parity):
     assert parity(body)[0] == [1, True]
 
 
+@NAMED
 def test_a_duck(parity):
     """A factory may return any future; who awaits it gets along with it."""
 
@@ -174,6 +181,7 @@ def test_everything_that_makes_tasks_asks_it(parity):
     assert events[0] >= 6
 
 
+@NAMED
 def test_subclasses_of_task(parity):
     class Named(asyncio.Task):
         def __init__(self, *args, **kwargs):
@@ -309,6 +317,11 @@ class TestCreateTask:
         assert parity(body)[0] == ["own", ("CancelledError", "")]
 
 
+def create_eagerly(coro, **keywords):
+    """`asyncio.create_task` has no such keyword before Python 3.14."""
+    return asyncio.get_running_loop().create_task(coro, eager_start=True, **keywords)
+
+
 EAGER = pytest.mark.asyncio_since("3.14", "eager_start in create_task")
 
 
@@ -324,7 +337,7 @@ class TestEager:
                 case("child goes on")
 
             parent = asyncio.current_task()
-            task = asyncio.create_task(child(), name="child", eager_start=True)
+            task = create_eagerly(child(), name="child")
             case("created", task.done(), asyncio.current_task() is parent)
             await task
 
@@ -338,7 +351,7 @@ class TestEager:
     def test_to_the_end(self, parity):
         async def body(case):
             loop = asyncio.get_running_loop()
-            task = loop.create_task(nothing(), eager_start=True)
+            task = create_eagerly(nothing())
             case(task.done(), task.result(), task.get_coro(), task in asyncio.all_tasks())
             case(await task)
 
@@ -349,7 +362,7 @@ class TestEager:
             async def fails():
                 raise ZeroDivisionError("at once")
 
-            task = asyncio.create_task(fails(), eager_start=True)
+            task = create_eagerly(fails())
             case(task.done(), describe(task.exception()))
 
         assert parity(body) == ([(True, ("ZeroDivisionError", "at once"))], [])
@@ -361,7 +374,7 @@ class TestEager:
                 raise error("leaves")
 
             async def main():
-                asyncio.create_task(leaves(), eager_start=True)
+                create_eagerly(leaves())
 
             case.raised(case.loop.run_until_complete, main())
             case(case.loop.is_running(), asyncio.current_task(case.loop))
@@ -390,12 +403,12 @@ class TestEager:
                 case(VARIABLE.get())
 
             VARIABLE.set("of the parent")
-            task = asyncio.create_task(child(), eager_start=True)
+            task = create_eagerly(child())
             case(VARIABLE.get())
             await task
             context = contextvars.copy_context()
             context.run(VARIABLE.set, "given")
-            await asyncio.create_task(child(), eager_start=True, context=context)
+            await create_eagerly(child(), context=context)
             case(context[VARIABLE], VARIABLE.get())
 
         events, _ = parity(body)
@@ -406,13 +419,13 @@ class TestEager:
             async def child(depth):
                 case("in", depth, asyncio.current_task().get_name())
                 if depth:
-                    task = asyncio.create_task(child(depth - 1), name=f"child {depth - 1}", eager_start=True)
+                    task = create_eagerly(child(depth - 1), name=f"child {depth - 1}")
                     await task
                 else:
                     await asyncio.sleep(0)
                 case("out", depth, asyncio.current_task().get_name())
 
-            await asyncio.create_task(child(3), name="child 3", eager_start=True)
+            await create_eagerly(child(3), name="child 3")
 
         events, _ = parity(body)
         assert [event[:2] for event in events] == [("in", n) for n in (3, 2, 1, 0)] + [("out", n) for n in (0, 1, 2, 3)]
@@ -426,7 +439,7 @@ class TestEager:
                     case(describe(error))
                     raise
 
-            task = asyncio.create_task(child(), eager_start=True)
+            task = create_eagerly(child())
             case(task.cancel("reason"))
             try:
                 await task
@@ -444,7 +457,7 @@ class TestEager:
                 return "returned"
 
             for waits in (False, True):
-                task = asyncio.create_task(child(waits), eager_start=True)
+                task = create_eagerly(child(waits))
                 case(task.done())
                 results = await asyncio.gather(task, return_exceptions=True)
                 case([describe(r) if isinstance(r, BaseException) else r for r in results], task.cancelled())

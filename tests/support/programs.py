@@ -1,17 +1,17 @@
 """Programs made at random, and their runs: what `test_random_programs` compares.
 
 A program is data: a list of *bodies*, one for each task that is there in the beginning, and a body is a list of
-*operations*. An operation is a name and arguments; arguments may be bodies again, of a task, a callback or a block. What
-an operation does stands in one function, and how its arguments are drawn beside it, so another primitive takes one
-more function:
+*operations*. An operation is a name and arguments; arguments may be bodies again, of a task, a callback or a block.
+What an operation does stands in one function, and how its arguments are drawn beside it, so another primitive takes
+one more function:
 
 * `@synchronous(...)`: can stand in a callback and in a task; the function gets the world and the label of who runs it
 * `@asynchronous(...)`: can stand in a task only; a coroutine function
 
 Operations refer to the world's tasks, futures and handles by number, modulo how many there are: so every program has a
-meaning, and stays one when hypothesis makes it smaller. All that can be observed goes into the trace. Two things are kept
-out of it, because asyncio does not promise them: the order of equal deadlines, so no two are equal (`World.delay`), and
-the order of sets.
+meaning, and stays one when hypothesis makes it smaller. All that can be observed goes into the trace. Two things are
+kept out of it, because asyncio does not promise them: the order of equal deadlines, so no two are equal
+(`World.delay`), and the order of sets.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ import contextvars
 import types
 
 from hypothesis import strategies as st
+
 from support.case import describe
 
 # Seconds; a power of two, so that sums of it are exact on every clock.

@@ -35,10 +35,17 @@ imported! {
     task_get_stack = "asyncio.base_tasks"."_task_get_stack";
     task_print_stack = "asyncio.base_tasks"."_task_print_stack";
     logger = "asyncio.log"."logger";
+    gathering_future_class = "asyncio.tasks"."_GatheringFuture";
+    current_task = "asyncio.tasks"."current_task";
+    all_tasks = "asyncio.tasks"."all_tasks";
+    native_coroutine_class = "types"."CoroutineType";
+    coroutine_class = "collections.abc"."Coroutine";
+    awaitable_class = "collections.abc"."Awaitable";
+    concurrent_future_class = "concurrent.futures"."Future";
+    concurrent_cancelled_error = "concurrent.futures"."CancelledError";
+    concurrent_invalid_state_error = "concurrent.futures"."InvalidStateError";
+    partial = "functools"."partial";
     generic_alias = "types"."GenericAlias";
-    ensure_future = "asyncio.tasks"."ensure_future";
-    isfuture = "asyncio.futures"."isfuture";
-    wrap_future = "asyncio.futures"."wrap_future";
     register_task = "asyncio.tasks"."_register_task";
     unregister_task = "asyncio.tasks"."_unregister_task";
     ipaddr_info = "asyncio.base_events"."_ipaddr_info";
@@ -54,6 +61,18 @@ imported! {
     sleep = "asyncio.tasks"."sleep";
     wait = "asyncio.tasks"."wait";
     gather = "asyncio.tasks"."gather";
+    deque = "collections"."deque";
+    heappush = "heapq"."heappush";
+    heappop = "heapq"."heappop";
+    lock_class = "asyncio.locks"."Lock";
+    event_class = "asyncio.locks"."Event";
+    condition_class = "asyncio.locks"."Condition";
+    semaphore_class = "asyncio.locks"."Semaphore";
+    bounded_semaphore_class = "asyncio.locks"."BoundedSemaphore";
+    barrier_class = "asyncio.locks"."Barrier";
+    queue_class = "asyncio.queues"."Queue";
+    lifo_queue_class = "asyncio.queues"."LifoQueue";
+    priority_queue_class = "asyncio.queues"."PriorityQueue";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     warn = "warnings"."warn";
@@ -62,18 +81,13 @@ imported! {
 /// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
 /// place, and what is called when the interpreter goes and imports nothing any more.
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
-    let names = [
-        handle_class,
-        timer_handle_class,
-        future_class,
-        task_class,
-        transport_class,
-        read_transport_class,
-        subprocess_transport_class,
-        server_class,
-        warn,
-    ];
-    names.into_iter().try_for_each(|name| name(py).map(drop))
+    let classes = [handle_class, timer_handle_class, future_class, task_class, server_class];
+    let transports = [transport_class, read_transport_class, subprocess_transport_class];
+    let others = [gathering_future_class, iscoroutine, current_task, all_tasks, warn];
+    let locks = [lock_class, event_class, condition_class, semaphore_class, bounded_semaphore_class, barrier_class];
+    let queues = [queue_class, lifo_queue_class, priority_queue_class];
+    let mut names = classes.into_iter().chain(transports).chain(locks).chain(queues).chain(others);
+    names.try_for_each(|name| name(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.
@@ -108,6 +122,9 @@ macro_rules! exceptions {
 
 exceptions! {
     cancelled_error = "asyncio.exceptions"."CancelledError";
+    broken_barrier_error = "asyncio.exceptions"."BrokenBarrierError";
+    queue_empty = "asyncio.queues"."QueueEmpty";
+    queue_full = "asyncio.queues"."QueueFull";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
 }
 

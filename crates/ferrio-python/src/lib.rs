@@ -1,6 +1,7 @@
 //! The extension module `ferrio._ferrio`: asyncio's objects on ferrio's engine.
 
 mod asyncio;
+mod classes;
 mod coroutine;
 mod current;
 mod descriptors;
@@ -9,10 +10,15 @@ mod ffi;
 mod futures;
 mod graph;
 mod handles;
+mod locks;
 mod loop_ref;
 mod os_error;
+mod queues;
 mod runners;
 mod tasks;
+#[cfg(debug_assertions)]
+mod testing;
+mod threads;
 mod transports;
 
 use pyo3::prelude::*;
@@ -24,17 +30,15 @@ mod _ferrio {
     use crate::asyncio;
     use crate::coroutine::Coroutine;
     use crate::event_loop::{CallSoon, CreateFuture};
-    use crate::ffi::{async_function, await_method, await_slots, finalizer, method, pool, send_slots};
+    use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
-    use crate::tasks::SleepFunction;
     use crate::transports::Write;
+    use crate::{graph, locks, queues, tasks, threads};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
     #[pymodule_export]
     use crate::futures::Future;
-    #[pymodule_export]
-    use crate::graph::{future_add_to_awaited_by, future_discard_from_awaited_by};
     #[pymodule_export]
     use crate::handles::{Handle, TimerHandle};
     #[pymodule_export]
@@ -43,6 +47,9 @@ mod _ferrio {
     use crate::runners::{Runner, run};
     #[pymodule_export]
     use crate::tasks::Task;
+    #[cfg(debug_assertions)]
+    #[pymodule_export]
+    use crate::testing::_NativeEcho;
     #[pymodule_export]
     use crate::transports::{ReadPipeTransport, Server, SocketTransport, SubprocessTransport, WritePipeTransport};
 
@@ -59,7 +66,9 @@ mod _ferrio {
         pool::install::<Task>(py);
         await_slots::install::<Future, Future>(py);
         await_slots::install::<Future, Task>(py);
-        module.add("sleep", async_function::make::<SleepFunction>(py)?)?;
+        tasks::add(module)?;
+        threads::add(module)?;
+        graph::add(module)?;
         method::install::<CallSoon>(py)?;
         method::install::<CreateFuture>(py)?;
         method::install::<SetResult>(py)?;
@@ -74,6 +83,8 @@ mod _ferrio {
         finalizer::install_with_deallocator::<WritePipeTransport>(py)?;
         finalizer::install_with_deallocator::<SubprocessTransport>(py)?;
         method::install::<Write>(py)?;
+        locks::add(module)?;
+        queues::add(module)?;
         Ok(())
     }
 }

@@ -12,8 +12,9 @@
 //!
 //! # Budget
 //!
-//! A call whose body does not wait, such as the acquisition of a free lock, takes one object from the pool and returns
-//! it there. A frame of up to [`Room`] lies in the object.
+//! A call whose body does not wait, such as the acquisition of a free lock, allocates nothing: the last coroutine that
+//! returned is used again, or else one is taken from the pool and returned there. A frame of up to [`Room`] lies in the
+//! object, and stays there while it runs.
 
 mod body;
 
@@ -24,15 +25,14 @@ use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, intern};
 use smallbox::{SmallBox, smallbox};
 
-use crate::ffi::cell::GilCell;
+use crate::ffi::cell::{GilCell, GilCopy, GilExclusive};
 use crate::ffi::coroutine::{self, Step};
 use crate::ffi::finalizer::Finalize;
-use crate::ffi::pool::{Pool, Pooled};
+use crate::ffi::pool::{Pool, Pooled, Spare};
 use crate::ffi::send_slots::{Driven, not_begun};
 use crate::ffi::stop_iteration;
 use crate::ffi::thread::attached;
 use crate::futures::{Future, thrown};
-use crate::tasks::Task;
 
 pub(crate) use body::await_;
 
@@ -71,16 +71,25 @@ type Body = SmallBox<dyn Frame, Room>;
 #[pyclass(frozen, weakref, module = "ferrio._ferrio", name = "coroutine")]
 pub(crate) struct Coroutine {
     /// The name of the function, as `__qualname__` has it.
-    name: &'static str,
-    state: GilCell<State>,
+    name: GilCopy<&'static str>,
+    stage: GilCopy<Stage>,
+    /// What is waited for, while the coroutine is suspended.
+    awaited: GilCell<Option<Awaited>>,
+    /// The frame, until the coroutine is finished. In use while it runs.
+    body: GilExclusive<Option<Body>>,
 }
 
-enum State {
-    Created(Body),
-    Suspended(Body, Awaited),
+/// How far a coroutine has come. Who comes back to one that runs sees that here, before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Created,
+    Suspended,
     Running,
     Finished,
 }
+
+/// The last coroutine that returned: most return before the next is made.
+static SPARE: Spare<Coroutine> = Spare::empty();
 
 /// What a suspended frame waits for.
 enum Awaited {
@@ -104,18 +113,17 @@ impl Awaited {
     /// Begins to await `object`. Runs Python code.
     fn begin(object: Bound<'_, PyAny>) -> Progress<'_> {
         let py = object.py();
-        let future = match object.cast_exact::<Future>() {
-            Ok(future) => Some(future),
-            Err(_) => object.cast_exact::<Task>().ok().map(Bound::as_super),
-        };
-        if let Some(future) = future {
+        if let Some(future) = Future::native(&object) {
             if !future.get().is_pending(py) {
                 return Progress::Done(Future::result(future));
             }
             future.get().blocking.set(py, true);
             return Progress::Waits(Self::Future(future.clone().unbind()), object.clone());
         }
-        if coroutine::is_native(&object) || object.is_exact_instance_of::<Coroutine>() {
+        if coroutine::is_native(&object)
+            || coroutine::is_awaitable_generator(&object)
+            || object.is_exact_instance_of::<Coroutine>()
+        {
             return Self::advance(object, None);
         }
         match object.call_method0(intern!(py, "__await__")) {
@@ -130,8 +138,20 @@ impl Awaited {
             (Self::Iterator(iterator), failure) => Self::advance(iterator.into_bound(py), failure),
             (_, Some(failure)) => Progress::Done(Err(PyErr::from_value(failure))),
             (Self::Turn, None) => Progress::Done(Ok(py.None().into_bound(py))),
-            (Self::Future(future), None) => Progress::Done(Future::result(future.bind(py))),
+            (Self::Future(future), None) => Self::resume_future(future.into_bound(py)),
         }
+    }
+
+    /// A future that is not done is yielded again: another task has come to the same coroutine.
+    fn resume_future(future: Bound<'_, Future>) -> Progress<'_> {
+        let py = future.py();
+        if !future.get().is_pending(py) {
+            return Progress::Done(Future::result(&future));
+        }
+        if future.get().blocking.replace(py, true) {
+            return Progress::Done(Err(PyRuntimeError::new_err("await wasn't used with future")));
+        }
+        Progress::Waits(Self::Future(future.clone().unbind()), future.into_any())
     }
 
     fn advance<'py>(iterator: Bound<'py, PyAny>, failure: Option<Bound<'py, PyAny>>) -> Progress<'py> {
@@ -169,64 +189,100 @@ impl Coroutine {
         frame: impl Frame + 'static,
     ) -> PyResult<Bound<'py, PyAny>> {
         let body: Body = smallbox!(frame);
-        Bound::new(py, Self { name, state: GilCell::new(State::Created(body)) }).map(Bound::into_any)
+        if let Some(spare) = SPARE.take(py) {
+            let coroutine = spare.get();
+            debug_assert_eq!(coroutine.stage.get(py), Stage::Finished);
+            coroutine.name.set(py, name);
+            coroutine.stage.set(py, Stage::Created);
+            coroutine.body.try_use(py, |place| *place = Some(body));
+            return Ok(spare.into_any());
+        }
+        let new = Self {
+            name: GilCopy::new(name),
+            stage: GilCopy::new(Stage::Created),
+            awaited: GilCell::new(None),
+            body: GilExclusive::new(Some(body)),
+        };
+        Bound::new(py, new).map(Bound::into_any)
     }
 
     /// Goes on until the body waits or ends; `failure` is raised where it waits.
     #[inline]
     fn drive<'py>(&self, py: Python<'py>, failure: Option<Bound<'py, PyAny>>) -> Step<'py> {
-        // While it runs the body is here, out of reach of who comes back to the coroutine meanwhile.
-        let (body, progress) = match (self.state.replace(py, State::Running), failure) {
-            (State::Created(body), None) => (body, Progress::Done(Ok(py.None().into_bound(py)))),
-            (State::Created(body), Some(failure)) => return self.end(py, body, Err(PyErr::from_value(failure))),
-            (State::Suspended(body, awaited), failure) => (body, awaited.resume(py, failure)),
-            (State::Running, _) => return Step::Raised(PyValueError::new_err("coroutine already executing")),
-            (State::Finished, _) => {
-                drop(self.state.replace(py, State::Finished));
-                return Step::Raised(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
+        let progress = match (self.stage.replace(py, Stage::Running), failure) {
+            (Stage::Created, None) => Progress::Done(Ok(py.None().into_bound(py))),
+            (Stage::Created, Some(failure)) => {
+                self.finish(py);
+                return Step::Raised(PyErr::from_value(failure));
+            }
+            (Stage::Suspended, failure) => match self.awaited.take(py) {
+                Some(awaited) => awaited.resume(py, failure),
+                None => Progress::Done(Ok(py.None().into_bound(py))),
+            },
+            (stage @ (Stage::Running | Stage::Finished), _) => {
+                self.stage.set(py, stage);
+                return Step::Raised(unusable(stage));
             }
         };
-        self.run(py, body, progress)
+        self.body
+            .try_use(py, |body| self.run(py, body, progress))
+            .unwrap_or_else(|| Step::Raised(unusable(Stage::Running)))
     }
 
     #[inline]
-    fn run<'py>(&self, py: Python<'py>, mut body: Body, mut progress: Progress<'py>) -> Step<'py> {
-        loop {
+    fn run<'py>(&self, py: Python<'py>, body: &mut Option<Body>, mut progress: Progress<'py>) -> Step<'py> {
+        let result = loop {
             let outcome = match progress {
                 Progress::Done(outcome) => outcome,
                 Progress::Waits(awaited, yielded) => {
-                    drop(self.state.replace(py, State::Suspended(body, awaited)));
+                    drop(self.awaited.replace(py, Some(awaited)));
+                    self.stage.set(py, Stage::Suspended);
                     return Step::Yielded(yielded);
                 }
             };
-            progress = match body.step(py, outcome) {
-                Ok(Next::Return(value)) => return self.end(py, body, Ok(value)),
+            let Some(frame) = body else { break Step::Raised(unusable(Stage::Finished)) };
+            progress = match frame.step(py, outcome) {
+                Ok(Next::Return(value)) => break Step::Returned(value),
                 Ok(Next::Await(object)) => Awaited::begin(object),
                 Ok(Next::Pause) => Progress::Waits(Awaited::Turn, py.None().into_bound(py)),
-                Err(error) => return self.end(py, body, Err(error)),
+                Err(error) => break Step::Raised(error),
             }
-        }
+        };
+        self.stage.set(py, Stage::Finished);
+        *body = None;
+        result
+    }
+
+    /// Gives up the frame and what it waits for.
+    fn finish(&self, py: Python<'_>) {
+        self.stage.set(py, Stage::Finished);
+        drop(self.awaited.take(py));
+        drop(self.body.try_use(py, Option::take));
     }
 
     #[inline]
-    fn end<'py>(&self, py: Python<'py>, body: Body, result: PyResult<Bound<'py, PyAny>>) -> Step<'py> {
-        drop(self.state.replace(py, State::Finished));
-        drop(body);
-        match result {
-            Ok(value) => Step::Returned(value),
-            Err(error) => Step::Raised(error),
-        }
+    fn is_in(&self, py: Python<'_>, stage: Stage) -> bool {
+        self.stage.get(py) == stage
     }
+}
 
-    fn is_in(&self, py: Python<'_>, is: impl FnOnce(&State) -> bool) -> bool {
-        self.state.with(py, |state| is(state))
+/// Why a coroutine cannot be driven that runs or has ended.
+#[cold]
+fn unusable(stage: Stage) -> PyErr {
+    match stage {
+        Stage::Finished => PyRuntimeError::new_err("cannot reuse already awaited coroutine"),
+        _ => PyValueError::new_err("coroutine already executing"),
     }
 }
 
 impl Driven for Coroutine {
     #[inline]
     fn advance<'py>(this: &Bound<'py, Self>) -> Step<'py> {
-        this.get().drive(this.py(), None)
+        let step = this.get().drive(this.py(), None);
+        if let Step::Returned(_) = step {
+            SPARE.keep(this);
+        }
+        step
     }
 
     fn throw<'py>(this: &Bound<'py, Self>, failure: Bound<'py, PyAny>) -> Step<'py> {
@@ -234,7 +290,7 @@ impl Driven for Coroutine {
     }
 
     fn is_created(this: &Bound<'_, Self>) -> bool {
-        this.get().is_in(this.py(), |state| matches!(state, State::Created(_)))
+        this.get().is_in(this.py(), Stage::Created)
     }
 }
 
@@ -277,8 +333,8 @@ impl Coroutine {
 
     /// Ends the coroutine by raising GeneratorExit where it waits.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_in(py, |state| matches!(state, State::Created(_) | State::Finished)) {
-            drop(self.state.replace(py, State::Finished));
+        if matches!(self.stage.get(py), Stage::Created | Stage::Finished) {
+            self.finish(py);
             return Ok(());
         }
         let exit = PyGeneratorExit::new_err(()).into_value(py).into_bound(py).into_any();
@@ -294,34 +350,41 @@ impl Coroutine {
         }
     }
 
+    /// The interpreter's own class of coroutines, so that `isinstance` and `inspect.iscoroutine` say yes.
     #[getter]
-    fn __name__(&self) -> &'static str {
-        self.name.rsplit('.').next().unwrap_or(self.name)
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        crate::asyncio::native_coroutine_class(slf.py()).cloned()
     }
 
     #[getter]
-    fn __qualname__(&self) -> &'static str {
-        self.name
+    fn __name__(&self, py: Python<'_>) -> &'static str {
+        let name = self.name.get(py);
+        name.rsplit('.').next().unwrap_or(name)
+    }
+
+    #[getter]
+    fn __qualname__(&self, py: Python<'_>) -> &'static str {
+        self.name.get(py)
     }
 
     /// What the coroutine waits for.
     #[getter]
     fn cr_await(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| match state {
-            State::Suspended(_, Awaited::Future(future)) => Some(future.clone_ref(py).into_any()),
-            State::Suspended(_, Awaited::Iterator(iterator)) => Some(iterator.clone_ref(py)),
-            _ => None,
+        self.awaited.with(py, |awaited| match awaited {
+            Some(Awaited::Future(future)) => Some(future.clone_ref(py).into_any()),
+            Some(Awaited::Iterator(iterator)) => Some(iterator.clone_ref(py)),
+            Some(Awaited::Turn) | None => None,
         })
     }
 
     #[getter]
     fn cr_running(&self, py: Python<'_>) -> bool {
-        self.is_in(py, |state| matches!(state, State::Running))
+        self.is_in(py, Stage::Running)
     }
 
     #[getter]
     fn cr_suspended(&self, py: Python<'_>) -> bool {
-        self.is_in(py, |state| matches!(state, State::Suspended(..)))
+        self.is_in(py, Stage::Suspended)
     }
 
     /// None: the body has no Python frame.
@@ -337,22 +400,22 @@ impl Coroutine {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
-        format!("<coroutine object {} at {:p}>", slf.get().name, slf.as_ptr())
+        format!("<coroutine object {} at {:p}>", slf.get().name.get(slf.py()), slf.as_ptr())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.state.traverse(visit, |state, visit| match state {
-            State::Created(body) => body.traverse(visit),
-            State::Suspended(body, awaited) => {
-                body.traverse(visit)?;
-                awaited.traverse(visit)
-            }
-            State::Running | State::Finished => Ok(()),
+        self.awaited.traverse(visit.clone(), |awaited, visit| match awaited {
+            Some(awaited) => awaited.traverse(visit),
+            None => Ok(()),
+        })?;
+        self.body.traverse(visit, |body, visit| match body {
+            Some(body) => body.traverse(visit),
+            None => Ok(()),
         })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        drop(slf.get().state.replace(slf.py(), State::Finished));
+        slf.get().finish(slf.py());
     }
 }
 
@@ -381,13 +444,13 @@ impl Pooled for Coroutine {
     }
 
     fn is_last_word_due(this: &Bound<'_, Self>) -> bool {
-        this.get().is_in(this.py(), |state| !matches!(state, State::Finished))
+        !this.get().is_in(this.py(), Stage::Finished)
     }
 
     fn dispose(self, py: Python<'_>) {
-        let state = self.state.into_inner();
-        if !matches!(state, State::Finished) {
-            attached(py, |_| drop(state));
+        let (awaited, body) = (self.awaited.into_inner(), self.body.into_inner());
+        if awaited.is_some() || body.is_some() {
+            attached(py, |_| drop((awaited, body)));
         }
     }
 }

@@ -489,7 +489,16 @@ async fn establish(event_loop: &WeakLoop, mut socket: OpenSocket, factory: Py<Py
         let waiter = Bound::new(py, Future::new(py, EventLoop::loop_ref(&this))?)?;
         let endpoint = Endpoint::Socket(sock.clone().unbind());
         let (core, kept) = (this.as_super(), Some(waiter.clone().unbind()));
-        let new = NewSocketTransport { core, endpoint, protocol, context, peer: None, waiter: kept, server: None };
+        let new = NewSocketTransport {
+            core,
+            endpoint,
+            protocol,
+            context,
+            peer: None,
+            has_nodelay: false,
+            waiter: kept,
+            server: None,
+        };
         let transport = SocketTransport::create(new)?;
         // The transport's now. Both are held weakly: the loop has the transport, which has the waiter's result.
         drop(socket.0.take());

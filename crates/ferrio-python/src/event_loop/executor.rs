@@ -7,9 +7,9 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
 use super::EventLoop;
-use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::futures::Future;
+use crate::tasks::wrap_future;
 
 #[derive(Default)]
 pub(super) struct Executor {
@@ -52,9 +52,7 @@ impl EventLoop {
         };
         let arguments = PyTuple::new(py, std::iter::once(func).chain(args.iter()).collect::<Vec<_>>())?;
         let submitted = executor.call_method1(intern!(py, "submit"), arguments)?;
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "loop"), slf)?;
-        asyncio::wrap_future(py)?.call((submitted,), Some(&keywords))
+        wrap_future(&submitted, slf.as_any())
     }
 
     /// Makes `executor`, a `concurrent.futures.ThreadPoolExecutor`, the default one.

@@ -11,6 +11,8 @@ use super::errors::track_origins;
 use crate::asyncio;
 use crate::ffi::runnable::take_leaving;
 use crate::ffi::thread::{ReleasingPark, current_thread};
+use crate::futures::awaited_by::is_future;
+use crate::tasks::ensure_future;
 
 #[pymethods]
 impl EventLoop {
@@ -34,10 +36,8 @@ impl EventLoop {
     fn run_until_complete<'py>(slf: &Bound<'py, Self>, future: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         Self::check_runnable(slf)?;
-        let is_new = !py.import("asyncio.futures")?.call_method1("isfuture", (future,))?.is_truthy()?;
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "loop"), slf)?;
-        let future = asyncio::ensure_future(py)?.call((future,), Some(&keywords))?;
+        let is_new = !is_future(future)?;
+        let future = ensure_future(future, Some(slf.as_any()))?;
         if is_new {
             // Whoever runs the loop has the task; that it is pending when this raises is no news to them.
             future.setattr(intern!(py, "_log_destroy_pending"), false)?;

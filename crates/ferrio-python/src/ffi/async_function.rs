@@ -10,7 +10,7 @@ use std::ffi::CString;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::method::CallArguments;
 
@@ -51,6 +51,12 @@ pub(crate) fn make<F: AsyncFunction>(py: Python<'_>) -> PyResult<Bound<'_, PyAny
     // SAFETY: `function` is of the class that `async def` makes, and nobody has called it yet.
     unsafe { (*function.as_ptr().cast::<ffi::PyFunctionObject>()).vectorcall = Some(call::<F>) };
     Ok(function)
+}
+
+/// Makes the function a method of its class. To be called once, before the class is used.
+pub(crate) fn install<F: AsyncFunction>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let name = F::NAME.rsplit('.').next().unwrap_or(F::NAME);
+    class.setattr(name, make::<F>(class.py())?)
 }
 
 unsafe extern "C" fn call<F: AsyncFunction>(

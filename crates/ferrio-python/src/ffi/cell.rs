@@ -76,6 +76,45 @@ impl<T> GilCell<Option<pyo3::Py<T>>> {
     }
 }
 
+/// A value that one at a time uses, for as long as that takes: Python code may run meanwhile, and what comes back to the
+/// value is told that it is in use.
+#[derive(Debug, Default)]
+pub(crate) struct GilExclusive<T>(RefCell<T>);
+
+// SAFETY: as for `GilCell`, but that the lock may be released, and taken by another thread, while the value is in use.
+// That it is in use is then known to that thread too, since the flag that says so is only touched with the lock held.
+unsafe impl<T: Send> Sync for GilExclusive<T> {}
+
+impl<T> GilExclusive<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    /// Runs `f` on the value, unless it is in use.
+    #[inline]
+    pub(crate) fn try_use<R>(&self, _py: Python<'_>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.0.try_borrow_mut().ok().map(|mut value| f(&mut value))
+    }
+
+    /// The value, when the cell is no longer needed.
+    #[inline]
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+
+    /// As [`GilCell::traverse`]: a value in use is left out.
+    pub(crate) fn traverse(
+        &self,
+        visit: PyVisit<'_>,
+        f: impl FnOnce(&T, PyVisit<'_>) -> Result<(), PyTraverseError>,
+    ) -> Result<(), PyTraverseError> {
+        match self.0.try_borrow() {
+            Ok(value) => f(&value, visit),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
 /// A small value that is copied in and out.
 #[derive(Default)]
 pub(crate) struct GilCopy<T>(Cell<T>);

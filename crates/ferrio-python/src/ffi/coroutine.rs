@@ -57,3 +57,12 @@ pub(crate) fn is_generator(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: compares the type of a live object.
     unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
 }
+
+/// Whether `object` is a generator that `types.coroutine` has made one to await.
+pub(crate) fn is_awaitable_generator(object: &Bound<'_, PyAny>) -> bool {
+    is_generator(object)
+        && object
+            .getattr(pyo3::intern!(object.py(), "gi_code"))
+            .and_then(|code| code.getattr(pyo3::intern!(object.py(), "co_flags"))?.extract::<i32>())
+            .is_ok_and(|flags| flags & ffi::CO_ITERABLE_COROUTINE != 0)
+}

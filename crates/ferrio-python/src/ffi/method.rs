@@ -129,6 +129,32 @@ impl<'a, 'py> CallArguments<'a, 'py> {
         Ok(bound)
     }
 
+    /// The arguments of a method whose parameters, `self` the first of them, are all required: the object, which is of
+    /// class `T`, and all of them.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError`, with the text that a Python function raises.
+    #[inline]
+    #[allow(clippy::type_complexity, reason = "an object and an array")]
+    pub(crate) fn method<T: PyClass, const N: usize>(
+        &self,
+        function: &str,
+        parameters: [&str; N],
+    ) -> PyResult<(Borrowed<'a, 'py, T>, [Borrowed<'a, 'py, PyAny>; N])> {
+        let all = match <[*mut ffi::PyObject; N]>::try_from(self.positional) {
+            // SAFETY: as in `get`.
+            Ok(all) if !self.has_named() => all.map(|argument| unsafe { Borrowed::from_ptr(self.py, argument) }),
+            _ => {
+                let bound = self.bind(function, parameters, N, N)?;
+                // SAFETY: all are required, so none is missing; and `None` is always alive.
+                bound.map(|argument| argument.unwrap_or(unsafe { Borrowed::from_ptr(self.py, ffi::Py_None()) }))
+            }
+        };
+        let object = *all.first().ok_or_else(|| too_few(function, &["self"]))?;
+        Ok((object.cast::<T>()?, all))
+    }
+
     fn bind_named<const N: usize>(
         &self,
         function: &str,

@@ -8,6 +8,7 @@
 //! The interpreter keeps dictionaries that were given up, and makes a new one of them without asking the collector. So
 //! one is given up right before the object is made.
 
+use pyo3::PyClass;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -20,4 +21,10 @@ pub(crate) fn has_dict(py: Python<'_>) {
     if unsafe { ffi::Py_Version } < 0x030C_0000 {
         drop(PyDict::new(py));
     }
+}
+
+/// `contents` as an object, of a class with a `__dict__`.
+pub(crate) fn make<T: PyClass>(py: Python<'_>, contents: impl Into<PyClassInitializer<T>>) -> PyResult<Py<T>> {
+    has_dict(py);
+    Py::new(py, contents)
 }

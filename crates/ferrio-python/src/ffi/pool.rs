@@ -18,6 +18,7 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyType;
 use pyo3::{Borrowed, PyClass};
 
+use super::cell::GilCell;
 use super::newborn;
 
 /// How many objects a pool keeps. A loop that has more in flight pays for the allocator, as everybody does.
@@ -189,4 +190,40 @@ unsafe extern "C" fn deallocate<T: Pooled>(object: *mut ffi::PyObject) {
 unsafe fn slot(object: *mut ffi::PyObject, offset: ffi::Py_ssize_t) -> Option<*mut *mut ffi::PyObject> {
     // SAFETY: the class says that a pointer is there.
     (offset > 0).then(|| unsafe { object.byte_offset(offset).cast() })
+}
+
+/// The last object of a class that came to its end, kept whole.
+///
+/// An object that is used up before the next is needed, as a coroutine that never waits, need not be destroyed and made
+/// again: it is used again. That the place is one is enough for that; others go through the pool.
+#[derive(Debug)]
+pub(crate) struct Spare<T>(GilCell<Option<Py<T>>>);
+
+impl<T: PyClass> Spare<T> {
+    pub(crate) const fn empty() -> Self {
+        Self(GilCell::new(None))
+    }
+
+    /// Keeps `object`, which is used up, unless one is kept already.
+    #[inline]
+    pub(crate) fn keep(&self, object: &Bound<'_, T>) {
+        self.0.with(object.py(), |spare| {
+            if spare.is_none() {
+                *spare = Some(object.clone().unbind());
+            }
+        });
+    }
+
+    /// The object that is kept, if nothing else refers to it, weakly included: it is as good as new.
+    #[inline]
+    pub(crate) fn take<'py>(&self, py: Python<'py>) -> Option<Bound<'py, T>> {
+        let spare = self.0.take(py)?.into_bound(py);
+        let object = spare.as_ptr();
+        // SAFETY: the object is alive, and of the class that declares the offset.
+        let is_ours_alone = unsafe {
+            ffi::Py_REFCNT(object) == 1
+                && slot(object, (*ffi::Py_TYPE(object)).tp_weaklistoffset).is_none_or(|list| (*list).is_null())
+        };
+        is_ours_alone.then_some(spare)
+    }
 }

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PySet, PyType};
 
 use super::callbacks::{Callback, Callbacks};
+use super::notify::RunNotify;
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy, GilOnce};
 use crate::ffi::runnable::runnable;
@@ -37,6 +38,8 @@ pub(crate) struct Future {
     pub(super) log_traceback: GilCopy<bool>,
     /// The future has been yielded to a task, which has not yet acknowledged it: see `_asyncio_future_blocking`.
     pub(crate) blocking: GilCopy<bool>,
+    /// Whether no Python class stands between the object and Rust, see [`native`](Self::native).
+    native: bool,
     pub(super) inner: GilCell<Inner>,
 }
 
@@ -78,13 +81,25 @@ impl Future {
     }
 
     pub(crate) fn uninitialized() -> Self {
+        Self::of_class(true)
+    }
+
+    /// A future before `__init__`: of a class of ours, or of one that Python code made of it.
+    pub(crate) fn of_class(native: bool) -> Self {
         Self {
+            native,
             loop_ref: GilOnce::empty(),
             state: GilCopy::new(State::Pending),
             log_traceback: GilCopy::new(false),
             blocking: GilCopy::new(false),
             inner: GilCell::default(),
         }
+    }
+
+    /// `object` as a future, if it is one of ours whose methods nobody has overridden.
+    #[inline]
+    pub(crate) fn native<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Self>> {
+        object.cast::<Self>().ok().filter(|future| future.get().native)
     }
 
     /// Gives the future its loop; false if it has one.
@@ -114,7 +129,7 @@ impl Future {
         }
         let Inner { callbacks, value, rare } = self.inner.into_inner();
         drop(value.map(|value| value.into_bound(py)));
-        if !callbacks.as_slice().is_empty() || rare.is_some() {
+        if !callbacks.is_none() || rare.is_some() {
             attached(py, |_| drop((callbacks, rare)));
         }
     }
@@ -187,10 +202,8 @@ impl Future {
         let error = error.unbind();
         let previous = this.get().inner.with(py, |inner| inner.rare().cancelled_error.replace(error));
         drop(previous);
-        let message = this.get().inner.with(py, |inner| {
-            inner.rare.as_ref().and_then(|rare| rare.cancel_message.as_ref().map(|m| m.clone_ref(py)))
-        });
-        Self::cancel(this, message.map(|message| message.into_bound(py))).map(drop)
+        let message = this.get().cancel_message(py);
+        Self::cancel(this, message).map(drop)
     }
 
     /// Sets the result of a future that is pending. Queues the callbacks.
@@ -300,6 +313,14 @@ impl Future {
         }
     }
 
+    /// What `cancel` was given.
+    pub(crate) fn cancel_message<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let message = self.inner.with(py, |inner| {
+            inner.rare.as_ref().and_then(|rare| rare.cancel_message.as_ref().map(|message| message.clone_ref(py)))
+        });
+        message.map(|message| message.into_bound(py))
+    }
+
     /// The error that stands for the cancellation: the one that ended a task, if it has not been given out before.
     pub(crate) fn make_cancelled_error<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (error, message) = self.inner.with(py, |inner| match &mut inner.rare {
@@ -324,7 +345,28 @@ impl Future {
         Self::queue(this, &loop_ref, callback)
     }
 
+    /// Has `owner`, which was to be told, not told. One that is due is told anyhow.
+    pub(crate) fn forget(&self, owner: &Bound<'_, PyAny>) {
+        let py = owner.py();
+        if self.is_pending(py) {
+            drop(self.inner.with(py, |inner| inner.callbacks.take_first(|callback| callback.notifies(owner))));
+        }
+    }
+
+    /// Ends the edge of the call graph that came with `owner`, which is told nevertheless.
+    pub(crate) fn forget_awaiter(&self, owner: &Bound<'_, PyAny>) {
+        let awaiter = self.inner.with(owner.py(), |inner| {
+            let mut callbacks = inner.callbacks.iter_mut();
+            callbacks.find(|callback| callback.notifies(owner)).and_then(|callback| match callback {
+                Callback::Notify(notify) => notify.take_awaiter(),
+                _ => None,
+            })
+        });
+        drop(awaiter);
+    }
+
     /// Queues every callback.
+    #[inline]
     fn schedule(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let callbacks = this.get().inner.with(py, |inner| std::mem::take(&mut inner.callbacks));
@@ -336,7 +378,7 @@ impl Future {
             Callbacks::None => Ok(()),
             Callbacks::One(callback) => Self::queue(this, &loop_ref, callback),
             Callbacks::Many(callbacks) => {
-                callbacks.into_iter().try_for_each(|callback| Self::queue(this, &loop_ref, callback))
+                (*callbacks).into_iter().try_for_each(|callback| Self::queue(this, &loop_ref, callback))
             }
         }
     }
@@ -347,6 +389,15 @@ impl Future {
             (LoopRef::Ours(core), Callback::Wake(waiter)) => {
                 core.get().admit(py)?;
                 core.get().push(py, waiter.into_runnable());
+            }
+            (LoopRef::Ours(core), Callback::Notify(notify)) => {
+                core.get().admit(py)?;
+                this.get().inner.with(py, |inner| inner.callbacks.push(Callback::Notify(notify)));
+                core.get().push(py, runnable::<RunNotify>(this.clone().unbind()));
+            }
+            (LoopRef::Foreign(foreign), Callback::Notify(notify)) => {
+                let callable = notify.into_callable(py)?;
+                LoopRef::call_soon(foreign.bind(py), &callable, Some(this.as_any()), None)?;
             }
             (LoopRef::Ours(core), Callback::Call(callable, context)) => {
                 core.get().admit(py)?;

@@ -6,7 +6,7 @@ use ferrio::engine::Flow;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFrozenSet, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, intern};
 
 use super::callbacks::{Callback, Callbacks};
@@ -23,10 +23,11 @@ use crate::loop_ref::{LoopRef, report};
 #[pymethods]
 impl Future {
     #[new]
+    #[classmethod]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn __new__(py: Python<'_>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        newborn::has_dict(py);
-        Self::uninitialized()
+    fn __new__(cls: &Bound<'_, PyType>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(cls.py());
+        Self::of_class(cls.is(cls.py().get_type::<Self>()))
     }
 
     /// A future of `loop`, or of the current loop.
@@ -118,13 +119,17 @@ impl Future {
     fn remove_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
         let py = slf.py();
         Self::check_initialized(slf)?;
+        if !slf.get().is_pending(py) {
+            // What is left are notifications that are due.
+            return Ok(0);
+        }
         let inner = &slf.get().inner;
         let all = inner.with(py, |inner| std::mem::take(&mut inner.callbacks));
         let mut kept = Vec::new();
         let mut removed = 0;
         // Comparing runs Python code, which may add callbacks: they come behind the ones that stay.
         let mut result = Ok(());
-        for callback in all.as_slice() {
+        for callback in all.iter() {
             let equal = match callback {
                 Callback::Call(callable, _) if result.is_ok() => callable.bind(py).eq(r#fn),
                 _ => Ok(false),
@@ -141,7 +146,7 @@ impl Future {
         if slf.get().is_pending(py) {
             inner.with(py, |inner| {
                 let added = std::mem::take(&mut inner.callbacks);
-                kept.extend(added.as_slice().iter().map(|callback| callback.clone_ref(py)));
+                kept.extend(added.iter().map(|callback| callback.clone_ref(py)));
                 inner.callbacks = Callbacks::from_iter(kept);
             });
         } else {
@@ -205,14 +210,11 @@ impl Future {
     /// The futures and tasks that wait for this one, or None.
     #[getter]
     fn _asyncio_awaited_by<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyFrozenSet>>> {
-        let (mut waiters, others) = self.inner.with(py, |inner| {
-            let waiters = inner.callbacks.as_slice().iter().filter_map(|callback| match callback {
-                Callback::Wake(waiter) => Some(waiter.object().clone_ref(py)),
-                Callback::Call(..) => None,
-            });
-            let others = inner.rare.as_ref().and_then(|rare| rare.awaited_by.as_ref().map(|set| set.clone_ref(py)));
-            (waiters.collect::<Vec<_>>(), others)
+        let mut waiters: Vec<_> = self.inner.with(py, |inner| {
+            let awaiters = inner.callbacks.iter().filter_map(Callback::awaiter);
+            awaiters.map(|awaiter| awaiter.clone_ref(py)).collect()
         });
+        let others = self.recorded(py);
         if let Some(others) = others {
             waiters.extend(others.bind(py).iter().map(Bound::unbind));
         }
@@ -236,27 +238,30 @@ impl Future {
     }
 
     #[getter]
-    fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.value_if(py, State::Returned)
+    fn _result(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        Self::check_initialized(slf)?;
+        Ok(slf.get().value_if(slf.py(), State::Returned))
     }
 
     #[getter]
-    fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.value_if(py, State::Raised)
+    fn _exception(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        Self::check_initialized(slf)?;
+        Ok(slf.get().value_if(slf.py(), State::Raised))
     }
 
     #[getter]
     fn _callbacks<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyList>>> {
         let py = slf.py();
-        let callbacks: Vec<_> = slf
-            .get()
-            .inner
-            .with(py, |inner| inner.callbacks.as_slice().iter().map(|callback| callback.clone_ref(py)).collect());
-        if callbacks.is_empty() {
+        Self::check_initialized(slf)?;
+        let callbacks: Vec<_> =
+            slf.get().inner.with(py, |inner| inner.callbacks.iter().map(|callback| callback.clone_ref(py)).collect());
+        // A future that is done has none; what it keeps is due.
+        if callbacks.is_empty() || !slf.get().is_pending(py) {
             return Ok(None);
         }
         let pairs = callbacks.into_iter().map(|callback| match callback {
             Callback::Call(callable, context) => PyTuple::new(py, [callable, context]),
+            Callback::Notify(notify) => PyTuple::new(py, [notify.into_callable(py)?, py.None().into_bound(py)]),
             Callback::Wake(waiter) => crate::tasks::wakeup_pair(waiter.object().bind(py)),
         });
         PyList::new(py, pairs.collect::<PyResult<Vec<_>>>()?).map(Some)
@@ -271,9 +276,7 @@ impl Future {
 
     #[getter(_cancel_message)]
     fn get_cancel_message(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.inner.with(py, |inner| {
-            inner.rare.as_ref().and_then(|rare| rare.cancel_message.as_ref().map(|message| message.clone_ref(py)))
-        })
+        self.cancel_message(py).map(Bound::unbind)
     }
 
     #[setter(_cancel_message)]
@@ -321,35 +324,6 @@ impl Future {
         self.inner.with(py, |inner| inner.value.as_ref().map(|value| value.clone_ref(py)))
     }
 
-    /// Records that `waiter` waits for this future by other means than an await.
-    pub(crate) fn add_awaited_by(&self, waiter: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = waiter.py();
-        let present = self.inner.with(py, |inner| {
-            inner.rare.as_ref().and_then(|rare| rare.awaited_by.as_ref().map(|set| set.clone_ref(py)))
-        });
-        let set = match present {
-            Some(set) => set,
-            None => {
-                let set = PySet::empty(py)?.unbind();
-                self.inner.with(py, |inner| inner.rare().awaited_by = Some(set.clone_ref(py)));
-                set
-            }
-        };
-        set.bind(py).add(waiter)
-    }
-
-    /// Takes back what [`add_awaited_by`](Self::add_awaited_by) recorded.
-    pub(crate) fn discard_awaited_by(&self, waiter: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = waiter.py();
-        let present = self.inner.with(py, |inner| {
-            inner.rare.as_ref().and_then(|rare| rare.awaited_by.as_ref().map(|set| set.clone_ref(py)))
-        });
-        match present {
-            Some(set) => set.bind(py).discard(waiter).map(drop),
-            None => Ok(()),
-        }
-    }
-
     /// Reports an exception that nobody fetched.
     pub(crate) fn finalize_future(this: &Bound<'_, Self>) {
         let py = this.py();
@@ -359,9 +333,9 @@ impl Future {
         let Some(loop_ref) = this.get().loop_ref(py).map(|loop_ref| loop_ref.clone_ref(py)) else { return };
         let class = this.get_type().name().map_or_else(|_| "Future".to_owned(), |name| name.to_string());
         let message = PyString::new(py, &format!("{class} exception was never retrieved"));
-        let exception = this.get()._exception(py).into_pyobject(py);
+        let exception = this.get().value_if(py, State::Raised);
         let mut entries = vec![("message", message.into_any())];
-        entries.extend(exception.map(|exception| ("exception", exception)));
+        entries.extend(exception.map(|exception| ("exception", exception.into_bound(py))));
         entries.push(("future", this.clone().into_any()));
         if let Some(stack) = this.get()._source_traceback(py) {
             entries.push(("source_traceback", stack.into_bound(py)));

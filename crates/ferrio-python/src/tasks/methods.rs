@@ -19,14 +19,16 @@ use crate::loop_ref::{LoopRef, report};
 #[pymethods]
 impl Task {
     #[new]
+    #[classmethod]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn __new__(
-        py: Python<'_>,
+        cls: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyClassInitializer<Self> {
-        newborn::has_dict(py);
-        PyClassInitializer::from(Future::uninitialized()).add_subclass(Self::uninitialized())
+        newborn::has_dict(cls.py());
+        let native = cls.is(cls.py().get_type::<Self>());
+        PyClassInitializer::from(Future::of_class(native)).add_subclass(Self::uninitialized())
     }
 
     /// A task of `loop`, or of the current loop, that runs `coro`.

@@ -6,14 +6,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::task::{Task, cancel_awaited};
+use super::any_future::cancel;
+use super::task::Task;
 use super::wakeup::{TaskStep, TaskWakeup};
 use crate::asyncio;
 use crate::current;
 use crate::ffi::context;
 use crate::ffi::coroutine::{self, Step};
 use crate::ffi::runnable::{Job, Waiter, leave, runnable};
-use crate::futures::{Callback, Future};
+use crate::futures::{Callback, Future, awaited_by};
 use crate::handles::{Arguments, Handle, RunHandle, watched};
 use crate::loop_ref::{LoopCore, LoopRef, report};
 
@@ -244,14 +245,25 @@ fn wait_for(this: &Bound<'_, Task>, yielded: Bound<'_, PyAny>) -> PyResult<()> {
     if yielded.is_none() {
         return step_again(this, loop_ref);
     }
-    let ours = match yielded.cast_exact::<Future>() {
-        Ok(future) => Some(future),
-        Err(_) => yielded.cast_exact::<Task>().ok().map(Bound::as_super),
-    };
-    match ours {
+    let waits = match Future::native(&yielded) {
         Some(future) => wait_for_ours(this, loop_ref, &yielded, future),
         None => wait_for_any(this, loop_ref, &yielded),
+    };
+    match waits {
+        Ok(Waits::ForIt) => cancel_if_asked(this, &yielded),
+        Ok(Waits::ForItsNextStep) => Ok(()),
+        // Nothing will wake the task, so what the awaited object's methods raise, or a repr, is the coroutine's to
+        // handle.
+        Err(error) => queue_step(this, loop_ref, Some(error.into_value(py).into_bound(py).into_any())),
     }
+}
+
+/// What a task does after a step.
+enum Waits {
+    /// What it yielded will wake it.
+    ForIt,
+    /// A step is queued that tells the coroutine why it cannot wait for that.
+    ForItsNextStep,
 }
 
 fn step_again(this: &Bound<'_, Task>, loop_ref: &LoopRef) -> PyResult<()> {
@@ -272,7 +284,7 @@ fn wait_for_ours(
     loop_ref: &LoopRef,
     yielded: &Bound<'_, PyAny>,
     future: &Bound<'_, Future>,
-) -> PyResult<()> {
+) -> PyResult<Waits> {
     let py = this.py();
     if future.is(this) {
         return throw_next(this, loop_ref, &format!("Task cannot await on itself: {}", this.repr()?));
@@ -289,50 +301,44 @@ fn wait_for_ours(
         LoopRef::Foreign(_) => {
             let context = this.get().context(py).ok_or_else(uninitialized)?;
             let wakeup = Py::new(py, TaskWakeup::new(this.clone().unbind()))?;
+            future.get().add_awaited_by(this.as_any())?;
             Callback::Call(wakeup.into_any(), context.unbind())
         }
     };
     this.get().set_fut_waiter(py, Some(yielded.clone().unbind()));
     Future::add_callback(future, callback)?;
-    cancel_if_asked(this, yielded)
+    Ok(Waits::ForIt)
 }
 
 /// Waits for a future of another make: a subclass, the standard library's, or anything that behaves so.
 #[cold]
-fn wait_for_any(this: &Bound<'_, Task>, loop_ref: &LoopRef, yielded: &Bound<'_, PyAny>) -> PyResult<()> {
+fn wait_for_any(this: &Bound<'_, Task>, loop_ref: &LoopRef, yielded: &Bound<'_, PyAny>) -> PyResult<Waits> {
     let py = this.py();
-    let blocking = match yielded.getattr(intern!(py, "_asyncio_future_blocking")) {
-        Ok(blocking) if !blocking.is_none() => blocking.is_truthy()?,
-        Ok(_) => return bad_yield(this, loop_ref, yielded),
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyAttributeError>(py) => {
-            return bad_yield(this, loop_ref, yielded);
-        }
-        Err(error) => return queue_step(this, loop_ref, Some(error.into_value(py).into_bound(py).into_any())),
+    let blocking = match yielded.getattr_opt(intern!(py, "_asyncio_future_blocking"))? {
+        Some(blocking) if !blocking.is_none() => blocking.is_truthy()?,
+        _ => return bad_yield(this, loop_ref, yielded),
     };
     if yielded.is(this) {
         return throw_next(this, loop_ref, &format!("Task cannot await on itself: {}", this.repr()?));
     }
-    let result = (|| {
-        let its_loop = match yielded.getattr(intern!(py, "get_loop")) {
-            Ok(get_loop) => get_loop.call0()?,
-            Err(_) => yielded.getattr(intern!(py, "_loop"))?,
-        };
-        if !its_loop.is(loop_ref.bind(py)) {
-            return throw_next(this, loop_ref, &other_loop(this, yielded)?);
-        }
-        if !blocking {
-            return throw_next(this, loop_ref, &not_awaited(this, yielded)?);
-        }
-        yielded.setattr(intern!(py, "_asyncio_future_blocking"), false)?;
-        let wakeup = Bound::new(py, TaskWakeup::new(this.clone().unbind()))?;
-        let keywords = pyo3::types::PyDict::new(py);
-        keywords.set_item(intern!(py, "context"), this.get().context(py))?;
-        yielded.call_method(intern!(py, "add_done_callback"), (wakeup,), Some(&keywords))?;
-        this.get().set_fut_waiter(py, Some(yielded.clone().unbind()));
-        cancel_if_asked(this, yielded)
-    })();
-    // What a foreign future's methods raise is the awaiting coroutine's to handle.
-    result.or_else(|error| queue_step(this, loop_ref, Some(error.into_value(py).into_bound(py).into_any())))
+    let its_loop = match yielded.getattr_opt(intern!(py, "get_loop"))? {
+        Some(get_loop) => get_loop.call0()?,
+        None => yielded.getattr(intern!(py, "_loop"))?,
+    };
+    if !its_loop.is(loop_ref.bind(py)) {
+        return throw_next(this, loop_ref, &other_loop(this, yielded)?);
+    }
+    if !blocking {
+        return throw_next(this, loop_ref, &not_awaited(this, yielded)?);
+    }
+    yielded.setattr(intern!(py, "_asyncio_future_blocking"), false)?;
+    let wakeup = Bound::new(py, TaskWakeup::new(this.clone().unbind()))?;
+    let keywords = pyo3::types::PyDict::new(py);
+    keywords.set_item(intern!(py, "context"), this.get().context(py))?;
+    yielded.call_method(intern!(py, "add_done_callback"), (wakeup,), Some(&keywords))?;
+    awaited_by::add(yielded, this.as_any())?;
+    this.get().set_fut_waiter(py, Some(yielded.clone().unbind()));
+    Ok(Waits::ForIt)
 }
 
 /// A cancellation that came while the coroutine ran is passed on to what it waits for now.
@@ -341,7 +347,7 @@ fn cancel_if_asked(this: &Bound<'_, Task>, waiter: &Bound<'_, PyAny>) -> PyResul
     let py = this.py();
     if this.get().must_cancel.get(py) {
         let message = this.getattr(intern!(py, "_cancel_message"))?;
-        if cancel_awaited(waiter, Some(&message))? {
+        if cancel(waiter, Some(&message))? {
             this.get().must_cancel.set(py, false);
         }
     }
@@ -349,7 +355,7 @@ fn cancel_if_asked(this: &Bound<'_, Task>, waiter: &Bound<'_, PyAny>) -> PyResul
 }
 
 #[cold]
-fn bad_yield(this: &Bound<'_, Task>, loop_ref: &LoopRef, yielded: &Bound<'_, PyAny>) -> PyResult<()> {
+fn bad_yield(this: &Bound<'_, Task>, loop_ref: &LoopRef, yielded: &Bound<'_, PyAny>) -> PyResult<Waits> {
     let (task, yielded_repr) = (this.repr()?, yielded.repr()?);
     if coroutine::is_generator(yielded) {
         let text = "yield was used instead of yield from for generator in task";
@@ -369,10 +375,11 @@ fn not_awaited(this: &Bound<'_, Task>, yielded: &Bound<'_, PyAny>) -> PyResult<S
 }
 
 #[cold]
-fn throw_next(this: &Bound<'_, Task>, loop_ref: &LoopRef, text: &str) -> PyResult<()> {
+fn throw_next(this: &Bound<'_, Task>, loop_ref: &LoopRef, text: &str) -> PyResult<Waits> {
     let py = this.py();
     let error = PyRuntimeError::new_err(text.to_owned()).into_value(py).into_bound(py).into_any();
-    queue_step(this, loop_ref, Some(error))
+    queue_step(this, loop_ref, Some(error))?;
+    Ok(Waits::ForItsNextStep)
 }
 
 /// Queues a step behind a callable: one that throws, or one for a loop that is not ours.

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::any_future::cancel;
 use super::step::{self, FirstStep};
 use super::wakeup::TaskStep;
 use crate::asyncio;
@@ -193,7 +193,7 @@ impl Task {
                 }
                 Ok(_) => break,
                 Err(waiter) => {
-                    if cancel_awaited(&waiter.into_inner(), message)? {
+                    if cancel(&waiter.into_inner(), message)? {
                         // What was cancelled wakes the task.
                         return Ok(true);
                     }
@@ -232,20 +232,6 @@ impl<'py> Circle<'py> {
         }
         Ok(())
     }
-}
-
-/// Cancels what a task waits for, by the shortest way that its class allows.
-pub(super) fn cancel_awaited(waiter: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    let py = waiter.py();
-    if let Ok(future) = waiter.cast_exact::<Future>() {
-        return Future::cancel(future, message.cloned());
-    }
-    if let Ok(task) = waiter.cast_exact::<Task>() {
-        return Task::request_cancel(task, message);
-    }
-    let keywords = pyo3::types::PyDict::new(py);
-    keywords.set_item(intern!(py, "msg"), message)?;
-    waiter.call_method(intern!(py, "cancel"), (), Some(&keywords))?.is_truthy()
 }
 
 impl Name {

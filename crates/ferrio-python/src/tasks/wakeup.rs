@@ -10,7 +10,7 @@ use pyo3::types::PyTuple;
 use super::step::step_called;
 use super::task::Task;
 use crate::ffi::cell::GilCell;
-use crate::futures::Future;
+use crate::futures::{Future, awaited_by};
 
 /// Takes one step of a task when it is called: what `call_soon` of a foreign loop is given.
 #[pyclass(frozen, module = "ferrio._ferrio", name = "TaskStep")]
@@ -74,11 +74,8 @@ impl TaskWakeup {
     fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = future.py();
         let Some(task) = self.0.clone_ref(py) else { return Ok(()) };
-        let ours = match future.cast_exact::<Future>() {
-            Ok(future) => Some(future),
-            Err(_) => future.cast_exact::<Task>().ok().map(Bound::as_super),
-        };
-        let outcome = match ours {
+        awaited_by::discard(future, task.bind(py).as_any())?;
+        let outcome = match Future::native(future) {
             Some(future) => Future::failure(future),
             // A subclass may have a `result` of its own.
             None => match future.call_method0(intern!(py, "result")) {

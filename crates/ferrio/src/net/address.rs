@@ -41,8 +41,9 @@ impl Address {
     fn unix(address: &SocketAddrUnix) -> Self {
         let name = match (address.path_bytes(), address.abstract_name()) {
             (Some(path), _) => path.to_vec(),
-            (None, Some(name)) => [&[0], name].concat(),
-            (None, None) => Vec::new(),
+            // A socket without a name shows as an empty one here.
+            (None, Some(name)) if !name.is_empty() => [&[0], name].concat(),
+            (None, _) => Vec::new(),
         };
         Self::Unix(name)
     }

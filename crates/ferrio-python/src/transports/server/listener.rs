@@ -29,6 +29,9 @@ use crate::transports::socket::{NewSocketTransport, SocketTransport};
 /// would go on to report the waiting connection, and the loop to try it.
 const BACK_OFF: i64 = 1_000_000_000;
 
+/// The most connections that are accepted in one turn: as many as asyncio accepts with its usual backlog.
+const LARGEST_BATCH: u32 = 100;
+
 /// A listening socket, in the engine.
 #[pyclass(frozen, module = "ferrio._ferrio")]
 pub(super) struct Listener {
@@ -36,6 +39,10 @@ pub(super) struct Listener {
     socket: Py<PyAny>,
     fd: RawFd,
     key: SourceKey,
+    /// Whether accepted connections send small writes at once without being told: the kernel hands the option on.
+    has_nodelay: bool,
+    /// How many connections are accepted in the next turn.
+    batch: GilCopy<u32>,
     /// What ends a pause.
     timer: GilCopy<Option<TimerKey>>,
     closed: GilCopy<bool>,
@@ -78,8 +85,18 @@ impl Listener {
         let py = server.py();
         let fd = socket.bind(py).call_method0(intern!(py, "fileno"))?.extract()?;
         let key = server.get().core.get().engine(py).reactor().insert(fd);
-        let server = server.clone().unbind();
-        Py::new(py, Self { server, socket, fd, key, timer: GilCopy::new(None), closed: GilCopy::new(false) })
+        let is_internet = matches!(socket::local_address(borrow(fd)), Ok(Address::V4(_) | Address::V6(_)));
+        let listener = Self {
+            server: server.clone().unbind(),
+            socket,
+            fd,
+            key,
+            has_nodelay: is_internet && socket::set_nodelay(borrow(fd)).is_ok(),
+            batch: GilCopy::new(1),
+            timer: GilCopy::new(None),
+            closed: GilCopy::new(false),
+        };
+        Py::new(py, listener)
     }
 
     pub(super) fn socket<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
@@ -116,23 +133,31 @@ impl Listener {
         listener.socket(py).call_method0(intern!(py, "close")).map(drop)
     }
 
-    /// Accepts what waits, as many as fit into the kernel's queue: the rest may wait for another turn.
+    /// Accepts a batch of connections.
+    ///
+    /// A batch that was filled is followed by one twice the size, one that was not by one of the size that it had. So a
+    /// connection that comes alone costs no call that only tells that there is no other, and a crowd few turns.
     fn accept_batch(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let listener = this.get();
-        for _ in 0..=listener.server.get().backlog.max(0) {
+        let batch = listener.batch.get(py);
+        for accepted in 0..batch {
             // What was called for the connection before may have closed the server.
             if listener.closed.get(py) {
-                break;
+                return Ok(());
             }
             match socket::accept(borrow(listener.fd)) {
                 Ok(Some((connection, peer))) => listener.accepted(py, connection, peer)?,
-                Ok(None) => break,
+                Ok(None) => {
+                    listener.batch.set(py, accepted.max(1));
+                    return Ok(());
+                }
                 // The peer was quicker.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => return Self::accept_failed(this, &error),
             }
         }
+        listener.batch.set(py, (batch * 2).min(LARGEST_BATCH));
         Ok(())
     }
 
@@ -154,7 +179,8 @@ impl Listener {
             }
             let context = context.clone_ref(py);
             let (endpoint, peer, server) = (Endpoint::Fd(connection), Some(peer), Some(server));
-            let new = NewSocketTransport { core, endpoint, protocol, context, peer, waiter: None, server };
+            let has_nodelay = self.has_nodelay;
+            let new = NewSocketTransport { core, endpoint, protocol, context, peer, has_nodelay, waiter: None, server };
             SocketTransport::create(new).map(drop)
         });
         match made {

@@ -3,7 +3,7 @@
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use super::Server;
 use crate::asyncio;
@@ -139,12 +139,7 @@ impl Server {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let py = slf.py();
-        let class = slf.get_type().name()?;
-        if slf.get().is_closed(py) {
-            return Ok(format!("<{class} sockets=None>"));
-        }
-        let sockets: Vec<_> = slf.get().listeners(py).iter().map(|one| one.get().socket(py).clone()).collect();
-        Ok(format!("<{class} sockets={}>", PyList::new(py, sockets)?.repr()?))
+        Ok(format!("<{} sockets={}>", slf.get_type().name()?, slf.get().sockets(py)?.repr()?))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -77,7 +77,7 @@ impl SocketTransport {
         }
         let local = socket::local_address(borrow(fd)).ok();
         let peer = new.peer.or_else(|| socket::peer_address(borrow(fd)).ok());
-        if matches!(local, Some(Address::V4(_) | Address::V6(_))) {
+        if !new.has_nodelay && matches!(local, Some(Address::V4(_) | Address::V6(_))) {
             // A stream socket of this family that is not TCP's does not know the option, and needs it not.
             _ = socket::set_nodelay(borrow(fd));
         }

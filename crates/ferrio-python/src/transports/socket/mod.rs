@@ -100,6 +100,8 @@ pub(crate) struct NewSocketTransport<'py> {
     pub(crate) context: Py<PyAny>,
     /// The peer's address, where it is known already.
     pub(crate) peer: Option<Address>,
+    /// Whether small writes are sent at once already.
+    pub(crate) has_nodelay: bool,
     /// Gets the transport and the protocol once `connection_made` has been called.
     pub(crate) waiter: Option<Py<Future>>,
     pub(crate) server: Option<&'py Bound<'py, Server>>,

@@ -1,0 +1,382 @@
+//! `Semaphore` and `BoundedSemaphore`.
+
+use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyFloat, PyTuple};
+use pyo3::{PyTraverseError, intern};
+
+use super::bound::{LoopBound, loop_attribute};
+use super::repr::describe;
+use super::scope::{EnterByMethod, ExitByMethod};
+use super::waiters::{Waiters, wake};
+use crate::asyncio::cancelled_error;
+use crate::classes::stands_for;
+use crate::coroutine::{Coroutine, Frame, Next, Outcome};
+use crate::ffi::async_function::AsyncFunction;
+use crate::ffi::cell::GilCopy;
+use crate::ffi::method::CallArguments;
+use crate::ffi::newborn;
+use crate::futures::{Future, State};
+
+/// So many permits, each to be had by one at a time; more than can be counted never run out.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Permits(i64);
+
+impl Permits {
+    const ENDLESS: Self = Self(i64::MAX);
+
+    /// # Errors
+    ///
+    /// If `value` is no number of permits.
+    fn new(value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match value.extract() {
+            Ok(count) => Ok(Self(count)),
+            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
+                Ok(if value.gt(0)? { Self::ENDLESS } else { Self(i64::MIN) })
+            }
+            Err(_) if value.cast::<PyFloat>().is_ok_and(|value| value.value() == f64::INFINITY) => Ok(Self::ENDLESS),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn plus(self, count: i64) -> Self {
+        if self == Self::ENDLESS { self } else { Self(self.0 + count) }
+    }
+
+    fn to_object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        if self == Self::ENDLESS {
+            return Ok(PyFloat::new(py, f64::INFINITY).into_any());
+        }
+        Ok(self.0.into_pyobject(py)?.into_any())
+    }
+}
+
+/// A number of permits that tasks take and give back. It is fair: who waits longest gets the next.
+#[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
+pub(crate) struct Semaphore {
+    bound: LoopBound,
+    value: GilCopy<Permits>,
+    waiters: Waiters,
+    /// Whether anybody ever waited: until then `_waiters` is None.
+    contended: GilCopy<bool>,
+}
+
+impl Semaphore {
+    fn with_one() -> Self {
+        Self {
+            bound: LoopBound::default(),
+            value: GilCopy::new(Permits(1)),
+            waiters: Waiters::default(),
+            contended: GilCopy::new(false),
+        }
+    }
+
+    fn initialize(&self, py: Python<'_>, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let value = value.map_or(Ok(Permits(1)), Permits::new)?;
+        if value < Permits(0) {
+            return Err(PyValueError::new_err("Semaphore initial value must be >= 0"));
+        }
+        self.value.set(py, value);
+        self.waiters.clear(py);
+        self.contended.set(py, false);
+        Ok(())
+    }
+
+    #[inline]
+    fn add(&self, py: Python<'_>, count: i64) {
+        self.value.set(py, self.value.get(py).plus(count));
+    }
+
+    /// Whether who comes now must wait: there is nothing left, or others were before.
+    #[inline]
+    fn is_locked(&self, py: Python<'_>) -> bool {
+        self.value.get(py) == Permits(0) || self.waiters.any_not_cancelled(py)
+    }
+
+    /// As a subclass has it.
+    fn is_locked_to(this: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = this.py();
+        if this.is_exact_instance_of::<Self>() || this.is_exact_instance_of::<BoundedSemaphore>() {
+            return Ok(this.get().is_locked(py));
+        }
+        this.call_method0(intern!(py, "locked"))?.is_truthy()
+    }
+
+    /// Gives a permit to the first in line; false if there is nobody.
+    fn wake_next(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(first) = self.waiters.first_pending(py) else { return Ok(false) };
+        self.add(py, -1);
+        wake(&first, true.into_pyobject(py)?.to_owned().into_any())
+    }
+
+    fn give_back(&self, py: Python<'_>) -> PyResult<()> {
+        self.add(py, 1);
+        self.wake_next(py).map(drop)
+    }
+}
+
+#[pymethods]
+impl Semaphore {
+    #[new]
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(args.py());
+        Self::with_one()
+    }
+
+    /// A semaphore of `value` permits.
+    ///
+    /// Raises ValueError if that is less than none.
+    #[pyo3(signature = (value=None))]
+    fn __init__(slf: &Bound<'_, Self>, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        slf.get().initialize(slf.py(), value)
+    }
+
+    /// Whether who comes now must wait.
+    fn locked(&self, py: Python<'_>) -> bool {
+        self.is_locked(py)
+    }
+
+    /// Gives a permit back, to the next in line.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        self.give_back(py)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let (py, semaphore) = (slf.py(), slf.get());
+        let state = match Self::is_locked_to(slf)? {
+            true => "locked".to_owned(),
+            false => format!("unlocked, value:{}", semaphore.value.get(py).to_object(py)?),
+        };
+        describe(slf, &state, semaphore.waiters.len(py))
+    }
+
+    #[getter(_value)]
+    fn get_value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.value.get(py).to_object(py)
+    }
+
+    #[setter(_value)]
+    fn set_value(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.value.set(value.py(), Permits::new(value)?);
+        Ok(())
+    }
+
+    #[getter]
+    fn _waiters<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.contended.get(py) { self.waiters.to_deque(py).map(Some) } else { Ok(None) }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.bound.traverse(visit.clone())?;
+        self.waiters.traverse(visit)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        slf.get().waiters.clear(slf.py());
+        slf.get().bound.set(slf.py(), None);
+    }
+}
+
+loop_attribute!(Semaphore);
+stands_for!(Semaphore, semaphore_class);
+
+/// A semaphore that is never given back more permits than it began with.
+#[pyclass(frozen, extends = Semaphore, subclass, module = "ferrio")]
+pub(crate) struct BoundedSemaphore {
+    bound_value: GilCopy<Permits>,
+}
+
+impl BoundedSemaphore {
+    /// # Errors
+    ///
+    /// `ValueError` if every permit is there.
+    fn give_back(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let semaphore = this.as_super().get();
+        let (value, bound) = (semaphore.value.get(py), this.get().bound_value.get(py));
+        if value >= bound && bound != Permits::ENDLESS {
+            return Err(PyValueError::new_err("BoundedSemaphore released too many times"));
+        }
+        semaphore.give_back(py)
+    }
+}
+
+#[pymethods]
+impl BoundedSemaphore {
+    #[new]
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+        newborn::has_dict(args.py());
+        PyClassInitializer::from(Semaphore::with_one()).add_subclass(Self { bound_value: GilCopy::new(Permits(1)) })
+    }
+
+    /// A semaphore of `value` permits.
+    ///
+    /// Raises ValueError if that is less than none.
+    #[pyo3(signature = (value=None))]
+    fn __init__(slf: &Bound<'_, Self>, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        slf.as_super().get().initialize(py, value)?;
+        slf.get().bound_value.set(py, slf.as_super().get().value.get(py));
+        Ok(())
+    }
+
+    /// Gives a permit back, to the next in line.
+    ///
+    /// Raises ValueError if every permit is there.
+    fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::give_back(slf)
+    }
+
+    #[getter]
+    fn _bound_value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.bound_value.get(py).to_object(py)
+    }
+}
+
+stands_for!(BoundedSemaphore, bounded_semaphore_class);
+
+/// Taking a permit. Returns True, or None to an `async with`.
+struct Acquire {
+    semaphore: Py<Semaphore>,
+    waiter: Option<Py<Future>>,
+    enters: bool,
+}
+
+impl Acquire {
+    fn new(semaphore: Borrowed<'_, '_, Semaphore>, enters: bool) -> Self {
+        Self { semaphore: semaphore.to_owned().unbind(), waiter: None, enters }
+    }
+
+    fn acquired<'py>(&self, py: Python<'py>) -> PyResult<Next<'py>> {
+        Ok(Next::Return(if self.enters {
+            py.None().into_bound(py)
+        } else {
+            true.into_pyobject(py)?.to_owned().into_any()
+        }))
+    }
+
+    fn wait<'py>(&mut self, py: Python<'py>) -> PyResult<Next<'py>> {
+        let semaphore = self.semaphore.bind(py);
+        let waiter = semaphore.get().bound.waiter(semaphore)?;
+        semaphore.get().contended.set(py, true);
+        semaphore.get().waiters.push(&waiter);
+        self.waiter = Some(waiter.clone().unbind());
+        Ok(Next::Await(waiter.into_any()))
+    }
+}
+
+impl Frame for Acquire {
+    #[inline]
+    fn step<'py>(&mut self, py: Python<'py>, outcome: Outcome<'py>) -> PyResult<Next<'py>> {
+        let Some(waiter) = self.waiter.take() else {
+            let this = self.semaphore.bind(py);
+            if Semaphore::is_locked_to(this)? {
+                return self.wait(py);
+            }
+            this.get().add(py, -1);
+            return self.acquired(py);
+        };
+        let semaphore = self.semaphore.get();
+        semaphore.waiters.remove(py, &waiter);
+        if let Err(error) = &outcome
+            && cancelled_error::is(error.value(py))
+            && matches!(waiter.get().state(py), State::Returned | State::Raised)
+        {
+            // The permit that we were given goes back.
+            semaphore.add(py, 1);
+        }
+        // Who came while we were on our way had to wait for us, permits or not.
+        while semaphore.value.get(py) > Permits(0) && semaphore.wake_next(py)? {}
+        outcome?;
+        self.acquired(py)
+    }
+
+    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.semaphore)?;
+        visit.call(&self.waiter)
+    }
+}
+
+/// The end of an `async with semaphore`.
+struct Release(Py<Semaphore>);
+
+impl Frame for Release {
+    #[inline]
+    fn step<'py>(&mut self, py: Python<'py>, _outcome: Outcome<'py>) -> PyResult<Next<'py>> {
+        match self.0.bind(py).cast_exact::<BoundedSemaphore>() {
+            Ok(bounded) => BoundedSemaphore::give_back(bounded)?,
+            Err(_) => self.0.get().give_back(py)?,
+        }
+        Ok(Next::Return(py.None().into_bound(py)))
+    }
+
+    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}
+
+/// Whether no method of it can be overridden.
+#[inline]
+fn is_plain(semaphore: Borrowed<'_, '_, Semaphore>) -> bool {
+    semaphore.is_exact_instance_of::<Semaphore>() || semaphore.is_exact_instance_of::<BoundedSemaphore>()
+}
+
+/// `Semaphore.acquire`.
+pub(super) struct SemaphoreAcquire;
+
+impl AsyncFunction for SemaphoreAcquire {
+    const NAME: &'static str = "Semaphore.acquire";
+
+    const PARAMETERS: &'static str = "(self)";
+
+    const DOC: &'static str = "Take a permit, when there is one and whoever waited before has had one. Return True.";
+
+    #[inline]
+    fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (semaphore, _) = arguments.method::<Semaphore, 1>(Self::NAME, ["self"])?;
+        Coroutine::of(py, Self::NAME, Acquire::new(semaphore, false))
+    }
+}
+
+/// `Semaphore.__aenter__`.
+pub(super) struct SemaphoreEnter;
+
+impl AsyncFunction for SemaphoreEnter {
+    const NAME: &'static str = "Semaphore.__aenter__";
+
+    const PARAMETERS: &'static str = "(self)";
+
+    const DOC: &'static str = "Take a permit.";
+
+    #[inline]
+    fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (semaphore, _) = arguments.method::<Semaphore, 1>(Self::NAME, ["self"])?;
+        if is_plain(semaphore) {
+            return Coroutine::of(py, Self::NAME, Acquire::new(semaphore, true));
+        }
+        Coroutine::of(py, Self::NAME, EnterByMethod::new(semaphore.as_any()))
+    }
+}
+
+/// `Semaphore.__aexit__`.
+pub(super) struct SemaphoreExit;
+
+impl AsyncFunction for SemaphoreExit {
+    const NAME: &'static str = "Semaphore.__aexit__";
+
+    const PARAMETERS: &'static str = "(self, exc_type, exc, tb)";
+
+    const DOC: &'static str = "Give the permit back.";
+
+    #[inline]
+    fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (semaphore, _) = arguments.method::<Semaphore, 4>(Self::NAME, ["self", "exc_type", "exc", "tb"])?;
+        if is_plain(semaphore) {
+            return Coroutine::of(py, Self::NAME, Release(semaphore.to_owned().unbind()));
+        }
+        Coroutine::of(py, Self::NAME, ExitByMethod::new(semaphore.as_any()))
+    }
+}

@@ -1,0 +1,65 @@
+//! `eager_task_factory` and `create_eager_task_factory`.
+
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::task::Task;
+
+/// A task factory whose tasks, made by `custom_task_constructor`, begin at once (asyncio 3.12).
+///
+/// The constructor is called as Task is: `(coro, *, loop, eager_start, **kwargs)`.
+#[pyfunction]
+pub(crate) fn create_eager_task_factory(custom_task_constructor: Bound<'_, PyAny>) -> EagerTaskFactory {
+    EagerTaskFactory { constructor: custom_task_constructor.unbind() }
+}
+
+/// What `create_eager_task_factory` returns.
+#[pyclass(frozen, module = "ferrio._ferrio", name = "factory")]
+pub(crate) struct EagerTaskFactory {
+    constructor: Py<PyAny>,
+}
+
+impl EagerTaskFactory {
+    /// The one that makes tasks of ours.
+    pub(crate) fn of_tasks(py: Python<'_>) -> Self {
+        Self { constructor: py.get_type::<Task>().into_any().unbind() }
+    }
+}
+
+#[pymethods]
+impl EagerTaskFactory {
+    #[pyo3(signature = (r#loop, coro, *, eager_start=None, **kwargs))]
+    fn __call__<'py>(
+        &self,
+        r#loop: &Bound<'py, PyAny>,
+        coro: &Bound<'py, PyAny>,
+        eager_start: Option<&Bound<'py, PyAny>>,
+        kwargs: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = coro.py();
+        let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
+        kwargs.set_item(intern!(py, "loop"), r#loop)?;
+        match eager_start {
+            Some(eager_start) => kwargs.set_item(intern!(py, "eager_start"), eager_start)?,
+            None => kwargs.set_item(intern!(py, "eager_start"), true)?,
+        }
+        self.constructor.bind(py).call((coro,), Some(&kwargs))
+    }
+
+    #[getter]
+    fn __name__(&self) -> &'static str {
+        "factory"
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> &'static str {
+        "create_eager_task_factory.<locals>.factory"
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.constructor)
+    }
+}

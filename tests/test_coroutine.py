@@ -1,0 +1,132 @@
+"""What a coroutine whose body is Rust has in common with one of an `async def` function: `sleep` is the example."""
+
+import asyncio
+import collections.abc
+import gc
+import inspect
+import warnings
+import weakref
+
+import pytest
+from support.case import describe
+from support.loops import turn
+
+from ferrio import _ferrio
+
+
+@pytest.fixture(params=[asyncio.sleep, _ferrio.sleep], ids=["asyncio", "ferrio"])
+def sleep(request):
+    """asyncio's `sleep`, then ferrio's."""
+    return request.param
+
+
+def raised(function, *args):
+    try:
+        function(*args)
+    except BaseException as error:
+        return describe(error)
+    return None
+
+
+class TestByHand:
+    def test_zero(self, sleep):
+        coroutine = sleep(0, "result")
+        assert coroutine.send(None) is None
+        with pytest.raises(StopIteration) as stopped:
+            coroutine.send(None)
+        assert stopped.value.value == "result"
+        assert raised(coroutine.send, None) == ("RuntimeError", "cannot reuse already awaited coroutine")
+        assert raised(coroutine.throw, ValueError()) == ("RuntimeError", "cannot reuse already awaited coroutine")
+        assert coroutine.close() is None
+
+    def test_a_value_before_the_begin(self, sleep):
+        coroutine = sleep(0)
+        expected = ("TypeError", "can't send non-None value to a just-started coroutine")
+        assert raised(coroutine.send, 1) == expected
+        coroutine.close()
+
+    def test_thrown_into(self, sleep):
+        for steps in (0, 1):
+            coroutine = sleep(0)
+            for _ in range(steps):
+                coroutine.send(None)
+            assert raised(coroutine.throw, ValueError("thrown")) == ("ValueError", "thrown")
+            assert raised(coroutine.send, None) == ("RuntimeError", "cannot reuse already awaited coroutine")
+
+    def test_thrown_nonsense(self, sleep):
+        coroutine = sleep(0)
+        for wrong in [1, None, int]:
+            with pytest.raises(TypeError):
+                coroutine.throw(wrong)
+        coroutine.close()
+
+    def test_closed(self, sleep):
+        for steps in (0, 1):
+            coroutine = sleep(0)
+            for _ in range(steps):
+                coroutine.send(None)
+            assert coroutine.close() is None
+            assert raised(coroutine.send, None) == ("RuntimeError", "cannot reuse already awaited coroutine")
+
+    def test_awaited_by_an_iterator(self, sleep):
+        iterator = sleep(0, (1, 2)).__await__()
+        assert next(iterator) is None
+        with pytest.raises(StopIteration) as stopped:
+            next(iterator)
+        assert stopped.value.value == (1, 2)
+
+
+class TestKind:
+    def test_is_a_coroutine(self, sleep):
+        coroutine = sleep(0)
+        assert asyncio.iscoroutine(coroutine)
+        assert isinstance(coroutine, collections.abc.Coroutine)
+        assert inspect.isawaitable(coroutine)
+        assert asyncio.iscoroutinefunction(sleep)
+        coroutine.close()
+
+    def test_weak_references_and_names(self, sleep):
+        coroutine = sleep(0)
+        reference = weakref.ref(coroutine)
+        assert (coroutine.__name__, coroutine.__qualname__) == ("sleep", "sleep")
+        assert "coroutine" in repr(coroutine)
+        coroutine.close()
+        del coroutine
+        gc.collect()
+        assert reference() is None
+
+    def test_never_awaited(self, sleep):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sleep(0)
+            gc.collect()
+        assert [str(warning.message) for warning in caught] == ["coroutine 'sleep' was never awaited"]
+
+    def test_closed_is_not_never_awaited(self, sleep):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            sleep(0).close()
+
+
+class TestInATask:
+    def test_of_a_task(self, loop, sleep):
+        assert loop.run_until_complete(loop.create_task(sleep(0, "direct"))) == "direct"
+
+    def test_cancelled(self, loop, sleep):
+        task = loop.create_task(sleep(1000))
+        turn(loop)
+        assert task._coro.cr_await is not None
+        task.cancel("message")
+        turn(loop, 2)
+        assert task.cancelled()
+        assert raised(task.result) == ("CancelledError", "message")
+
+    def test_awaited_twice_at_once(self, loop, sleep):
+        async def both():
+            coroutine = sleep(0.001)
+            first = loop.create_task(coroutine)
+            second = loop.create_task(coroutine)
+            return await asyncio.gather(first, second, return_exceptions=True)
+
+        _, second = loop.run_until_complete(both())
+        assert isinstance(second, (RuntimeError, ValueError))

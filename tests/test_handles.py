@@ -1,0 +1,218 @@
+"""What a handle does, the same on asyncio's and on ferrio's."""
+
+import asyncio
+import contextvars
+import gc
+import weakref
+
+import pytest
+from support.case import neutral
+from support.loops import turn
+
+variable = contextvars.ContextVar("variable", default="unset")
+
+
+class TestMaking:
+    def test_by_hand(self, parity):
+        def body(case):
+            handle = case.classes.Handle(case, ("ran",), case.loop)
+            handle._run()
+            case(handle._callback is case, handle._args, handle._loop is case.loop, handle.cancelled())
+            timer = case.classes.TimerHandle(5.5, case, ("timed",), case.loop)
+            case(timer.when(), timer.cancelled())
+            timer._run()
+            for wrong in [lambda: case.classes.Handle(case), lambda: case.classes.Handle(case, ())]:
+                with pytest.raises(TypeError):
+                    wrong()
+
+        parity(body)
+
+    def test_wrong_callbacks_in_debug_mode(self, parity):
+        async def coroutine_function():
+            pass
+
+        def body(case):
+            case.loop.set_debug(True)
+            for wrong in [1, None, coroutine_function]:
+                for schedule in [
+                    case.loop.call_soon,
+                    case.loop.call_soon_threadsafe,
+                    lambda callback: case.loop.call_later(60, callback),
+                    lambda callback: case.loop.call_at(60, callback),
+                ]:
+                    with pytest.raises(TypeError):
+                        schedule(wrong)
+
+        parity(body)
+
+    def test_is_a_handle_to_asyncio(self, loop):
+        assert isinstance(loop.call_soon(print), asyncio.Handle)
+        timer = loop.call_later(60, print)
+        assert isinstance(timer, asyncio.TimerHandle)
+        assert isinstance(timer, asyncio.Handle)
+        timer.cancel()
+
+
+class TestCancelling:
+    def test_lets_go_of_everything(self, parity):
+        def body(case):
+            class Argument:
+                pass
+
+            for schedule in [case.loop.call_soon, lambda *args: case.loop.call_later(60, *args)]:
+                argument = Argument()
+                reference = weakref.ref(argument)
+                handle = schedule(case, argument)
+                del argument
+                case(reference() is None)
+                handle.cancel()
+                handle.cancel()
+                case(reference() is None, handle.cancelled(), handle._callback, handle._args)
+            turn(case.loop)
+
+        parity(body)
+
+    def test_in_the_same_turn(self, parity):
+        def body(case):
+            case.loop.call_soon(lambda: second.cancel())
+            second = case.loop.call_soon(case, "second")
+            case.loop.call_soon(case, "third")
+            turn(case.loop)
+
+        parity(body)
+
+    def test_from_inside(self, parity):
+        def body(case):
+            def callback():
+                handle.cancel()
+                case(handle.cancelled())
+
+            handle = case.loop.call_soon(callback)
+            turn(case.loop)
+            case(handle.cancelled(), handle._callback)
+
+        parity(body)
+
+    def test_of_one_that_ran(self, parity):
+        def body(case):
+            handle = case.loop.call_soon(case, "ran")
+            turn(case.loop)
+            case(handle.cancelled())
+            handle.cancel()
+            case(handle.cancelled())
+
+        parity(body)
+
+    def test_an_argument_whose_end_cancels(self, parity):
+        def body(case):
+            class Cancels:
+                def __del__(self):
+                    handle.cancel()
+                    case("dropped", handle.cancelled())
+
+            handle = case.loop.call_soon(case, Cancels())
+            handle.cancel()
+            turn(case.loop)
+
+        parity(body)
+
+
+class TestRepr:
+    def test_states(self, parity):
+        def callback(*args):
+            pass
+
+        def body(case):
+            handle = case.loop.call_soon(callback, 1, "two")
+            case(repr(handle))
+            handle.cancel()
+            case(repr(handle))
+            timer = case.loop.call_at(1e9, callback)
+            case(repr(timer))
+            timer.cancel()
+            case(repr(timer))
+
+        parity(body)
+
+    def test_in_debug_mode(self, parity):
+        def callback():
+            pass
+
+        def body(case):
+            case.loop.set_debug(True)
+            handle = case.loop.call_soon(callback)
+            case(neutral(repr(handle)))
+            handle.cancel()
+            case(neutral(repr(handle)))
+            case(handle._source_traceback[-1].name)
+
+        parity(body)
+
+
+class TestContexts:
+    def test_copied_or_given(self, parity):
+        def body(case):
+            own = contextvars.copy_context()
+            own.run(variable.set, "own")
+            variable.set("outer")
+            for keywords in [{}, {"context": own}, {"context": None}]:
+                case.loop.call_soon(lambda: case(variable.get()), **keywords)
+                case.loop.call_later(0, lambda: case(variable.get()), **keywords)
+                case.loop.call_soon_threadsafe(lambda: case(variable.get()), **keywords)
+            variable.set("later")
+            turn(case.loop, 3)
+
+        recorded, _ = parity(body)
+        assert sorted(recorded) == ["outer"] * 6 + ["own"] * 3
+
+    @pytest.mark.asyncio_since("3.12", "get_context()")
+    def test_get_context(self, loop):
+        own = contextvars.copy_context()
+        assert loop.call_soon(print, context=own).get_context() is own
+
+
+class TestTimers:
+    def test_comparisons(self, parity):
+        def body(case):
+            make = case.classes.TimerHandle
+            first, second = make(1.0, case, (), case.loop), make(2.0, case, (), case.loop)
+            same = make(1.0, case, (), case.loop)
+            case(first < second, first <= second, first > second, first >= second, first == second, first != second)
+            case(first == same, first <= same, first >= same, first < same, hash(first) == hash(1.0))
+            case(first == 1.0, first != 1.0, first == case.classes.Handle(case, (), case.loop))
+            for compare in [lambda: first < 1.0, lambda: first >= "1"]:
+                with pytest.raises(TypeError):
+                    compare()
+
+        parity(body)
+
+
+class TestErrors:
+    def test_report(self, loop):
+        def fails():
+            raise ValueError("failed")
+
+        contexts = []
+        loop.set_exception_handler(lambda loop, context: contexts.append(context))
+        handle = loop.call_soon(fails)
+        turn(loop)
+        (context,) = contexts
+        assert sorted(context) == ["exception", "handle", "message"]
+        assert context["handle"] is handle
+        assert context["message"].startswith("Exception in callback TestErrors.test_report.<locals>.fails() at ")
+
+    def test_cycles_are_collected(self, parity):
+        def body(case):
+            class Callback:
+                def __call__(self):
+                    pass
+
+            callback = Callback()
+            callback.handle = case.loop.call_soon(callback)
+            reference = weakref.ref(callback)
+            del callback
+            turn(case.loop)
+            gc.collect()
+            case(reference())
+
+        parity(body)
