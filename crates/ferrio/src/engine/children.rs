@@ -20,7 +20,10 @@ pub struct ChildWatch {
 
 #[derive(Debug)]
 enum Way {
-    PidFd { fd: PidFd, key: SourceKey },
+    PidFd {
+        fd: PidFd,
+        key: SourceKey,
+    },
     Thread,
     /// There was nothing left to watch.
     Gone,

@@ -112,9 +112,10 @@ pub fn signal_child(pid: i32, signal: i32) -> io::Result<()> {
 }
 
 fn number(pid: i32) -> io::Result<Pid> {
-    match Pid::from_raw(pid) {
-        Some(pid) if !pid.is_init() && pid.as_raw_nonzero().get() > 0 => Ok(pid),
-        _ => Err(Errno::SRCH.into()),
+    // The others mean several processes, or one that is nobody's child.
+    match (pid > 1).then(|| Pid::from_raw(pid)).flatten() {
+        Some(pid) => Ok(pid),
+        None => Err(Errno::SRCH.into()),
     }
 }
 
