@@ -8,8 +8,6 @@ import asyncio
 import socket
 import sys
 from asyncio import (
-    TaskGroup as TaskGroup,
-    Timeout as Timeout,
     all_tasks as all_tasks,
     current_task as current_task,
     ensure_future as ensure_future,
@@ -19,20 +17,18 @@ from asyncio import (
     isfuture as isfuture,
     run_coroutine_threadsafe as run_coroutine_threadsafe,
     shield as shield,
-    timeout as timeout,
-    timeout_at as timeout_at,
     to_thread as to_thread,
     wait as wait,
-    wait_for as wait_for,
     wrap_future as wrap_future,
 )
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
 from dataclasses import dataclass
+from os import PathLike
 from ssl import SSLContext
 from types import FrameType, GenericAlias
-from typing import Any, Generic, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
+from typing import IO, Any, Generic, Literal, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
 
 from _typeshed import SupportsWrite
 from typing_extensions import Buffer, disjoint_base
@@ -49,6 +45,9 @@ _FileDescriptor: TypeAlias = Any
 # What a socket's methods take and give: a tuple, or for Unix sockets a string or bytes.
 _Address: TypeAlias = Any
 _AddressInfo: TypeAlias = list[tuple[socket.AddressFamily, socket.SocketKind, int, str, _Address]]
+
+# A part of a command line.
+_Argument: TypeAlias = str | bytes | PathLike[str] | PathLike[bytes]
 
 class _TaskFactory(Protocol):
     def __call__(self, loop: asyncio.AbstractEventLoop, factory: _CoroutineLike[_T], /) -> asyncio.Future[_T]: ...
@@ -195,6 +194,45 @@ class EventLoop:
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> tuple[asyncio.Transport, _ProtocolT]: ...
+    # Pipes and subprocesses
+    def connect_read_pipe(
+        self, protocol_factory: Callable[[], _ProtocolT], pipe: Any
+    ) -> Coroutine[Any, Any, tuple[asyncio.ReadTransport, _ProtocolT]]: ...
+    def connect_write_pipe(
+        self, protocol_factory: Callable[[], _ProtocolT], pipe: Any
+    ) -> Coroutine[Any, Any, tuple[asyncio.WriteTransport, _ProtocolT]]: ...
+    def subprocess_exec(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        program: _Argument,
+        *args: _Argument,
+        stdin: int | IO[Any] | None = -1,
+        stdout: int | IO[Any] | None = -1,
+        stderr: int | IO[Any] | None = -1,
+        universal_newlines: Literal[False] = False,
+        shell: Literal[False] = False,
+        bufsize: Literal[0] = 0,
+        encoding: None = None,
+        errors: None = None,
+        text: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, tuple[asyncio.SubprocessTransport, _ProtocolT]]: ...
+    def subprocess_shell(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        cmd: bytes | str,
+        *,
+        stdin: int | IO[Any] | None = -1,
+        stdout: int | IO[Any] | None = -1,
+        stderr: int | IO[Any] | None = -1,
+        universal_newlines: Literal[False] = False,
+        shell: Literal[True] = True,
+        bufsize: Literal[0] = 0,
+        encoding: None = None,
+        errors: None = None,
+        text: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, tuple[asyncio.SubprocessTransport, _ProtocolT]]: ...
     # Threads
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
@@ -249,6 +287,18 @@ class Server(asyncio.Server):
     def close_clients(self) -> None: ...
     def abort_clients(self) -> None: ...
     async def __aexit__(self, *_exc: object) -> None: ...
+
+@final
+class ReadPipeTransport(asyncio.ReadTransport):
+    def __del__(self) -> None: ...
+
+@final
+class WritePipeTransport(asyncio.WriteTransport):
+    def __del__(self) -> None: ...
+
+@final
+class SubprocessTransport(asyncio.SubprocessTransport):
+    def __del__(self) -> None: ...
 
 @final
 class Runner:
