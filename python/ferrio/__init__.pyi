@@ -1,85 +1,170 @@
 import asyncio
+from asyncio import (
+    AbstractEventLoop as AbstractEventLoop,
+    AbstractServer as AbstractServer,
+    BaseEventLoop as BaseEventLoop,
+    BaseProtocol as BaseProtocol,
+    BaseTransport as BaseTransport,
+    BufferedProtocol as BufferedProtocol,
+    CancelledError as CancelledError,
+    DatagramProtocol as DatagramProtocol,
+    DatagramTransport as DatagramTransport,
+    IncompleteReadError as IncompleteReadError,
+    InvalidStateError as InvalidStateError,
+    LimitOverrunError as LimitOverrunError,
+    Protocol as Protocol,
+    ReadTransport as ReadTransport,
+    SelectorEventLoop as SelectorEventLoop,
+    SendfileNotAvailableError as SendfileNotAvailableError,
+    Server as Server,
+    StreamReader as StreamReader,
+    StreamReaderProtocol as StreamReaderProtocol,
+    StreamWriter as StreamWriter,
+    SubprocessProtocol as SubprocessProtocol,
+    SubprocessTransport as SubprocessTransport,
+    TimeoutError as TimeoutError,
+    Transport as Transport,
+    WriteTransport as WriteTransport,
+    create_subprocess_exec as create_subprocess_exec,
+    create_subprocess_shell as create_subprocess_shell,
+    get_event_loop as get_event_loop,
+    get_event_loop_policy as get_event_loop_policy,
+    get_running_loop as get_running_loop,
+    open_connection as open_connection,
+    open_unix_connection as open_unix_connection,
+    set_event_loop as set_event_loop,
+    set_event_loop_policy as set_event_loop_policy,
+    start_server as start_server,
+    start_unix_server as start_unix_server,
+)
+from asyncio.events import _get_running_loop as _get_running_loop, _set_running_loop as _set_running_loop
+from asyncio.tasks import (
+    _enter_task as _enter_task,
+    _leave_task as _leave_task,
+    _register_task as _register_task,
+    _unregister_task as _unregister_task,
+)
 
-from ferrio._ferrio import ALL_COMPLETED as ALL_COMPLETED
-from ferrio._ferrio import FIRST_COMPLETED as FIRST_COMPLETED
-from ferrio._ferrio import FIRST_EXCEPTION as FIRST_EXCEPTION
-from ferrio._ferrio import Barrier as Barrier
-from ferrio._ferrio import BoundedSemaphore as BoundedSemaphore
-from ferrio._ferrio import BrokenBarrierError as BrokenBarrierError
-from ferrio._ferrio import Condition as Condition
-from ferrio._ferrio import Event as Event
-from ferrio._ferrio import EventLoop as _EventLoop
-from ferrio._ferrio import FrameCallGraphEntry as FrameCallGraphEntry
-from ferrio._ferrio import Future as Future
-from ferrio._ferrio import FutureCallGraph as FutureCallGraph
-from ferrio._ferrio import Handle as Handle
-from ferrio._ferrio import LifoQueue as LifoQueue
-from ferrio._ferrio import Lock as Lock
-from ferrio._ferrio import PriorityQueue as PriorityQueue
-from ferrio._ferrio import Queue as Queue
-from ferrio._ferrio import QueueEmpty as QueueEmpty
-from ferrio._ferrio import QueueFull as QueueFull
-from ferrio._ferrio import QueueShutDown as QueueShutDown
-from ferrio._ferrio import Runner as Runner
-from ferrio._ferrio import Semaphore as Semaphore
-from ferrio._ferrio import Task as Task
-from ferrio._ferrio import TimerHandle as TimerHandle
-from ferrio._ferrio import __version__ as __version__
-from ferrio._ferrio import all_tasks as all_tasks
-from ferrio._ferrio import as_completed as as_completed
-from ferrio._ferrio import capture_call_graph as capture_call_graph
-from ferrio._ferrio import create_eager_task_factory as create_eager_task_factory
-from ferrio._ferrio import create_task as create_task
-from ferrio._ferrio import current_task as current_task
-from ferrio._ferrio import eager_task_factory as eager_task_factory
-from ferrio._ferrio import ensure_future as ensure_future
-from ferrio._ferrio import format_call_graph as format_call_graph
-from ferrio._ferrio import future_add_to_awaited_by as future_add_to_awaited_by
-from ferrio._ferrio import future_discard_from_awaited_by as future_discard_from_awaited_by
-from ferrio._ferrio import gather as gather
-from ferrio._ferrio import iscoroutine as iscoroutine
-from ferrio._ferrio import iscoroutinefunction as iscoroutinefunction
-from ferrio._ferrio import isfuture as isfuture
-from ferrio._ferrio import print_call_graph as print_call_graph
-from ferrio._ferrio import run as run
-from ferrio._ferrio import run_coroutine_threadsafe as run_coroutine_threadsafe
-from ferrio._ferrio import shield as shield
-from ferrio._ferrio import sleep as sleep
-from ferrio._ferrio import to_thread as to_thread
-from ferrio._ferrio import wait as wait
-from ferrio._ferrio import wrap_future as wrap_future
+from ferrio._ferrio import (
+    EventLoop as _EventLoop,
+    ALL_COMPLETED as ALL_COMPLETED,
+    Barrier as Barrier,
+    BoundedSemaphore as BoundedSemaphore,
+    BrokenBarrierError as BrokenBarrierError,
+    Condition as Condition,
+    Event as Event,
+    FIRST_COMPLETED as FIRST_COMPLETED,
+    FIRST_EXCEPTION as FIRST_EXCEPTION,
+    FrameCallGraphEntry as FrameCallGraphEntry,
+    Future as Future,
+    FutureCallGraph as FutureCallGraph,
+    Handle as Handle,
+    LifoQueue as LifoQueue,
+    Lock as Lock,
+    PriorityQueue as PriorityQueue,
+    Queue as Queue,
+    QueueEmpty as QueueEmpty,
+    QueueFull as QueueFull,
+    QueueShutDown as QueueShutDown,
+    Runner as Runner,
+    Semaphore as Semaphore,
+    Task as Task,
+    TaskGroup as TaskGroup,
+    Timeout as Timeout,
+    TimerHandle as TimerHandle,
+    all_tasks as all_tasks,
+    as_completed as as_completed,
+    capture_call_graph as capture_call_graph,
+    create_eager_task_factory as create_eager_task_factory,
+    create_task as create_task,
+    current_task as current_task,
+    eager_task_factory as eager_task_factory,
+    ensure_future as ensure_future,
+    format_call_graph as format_call_graph,
+    future_add_to_awaited_by as future_add_to_awaited_by,
+    future_discard_from_awaited_by as future_discard_from_awaited_by,
+    gather as gather,
+    iscoroutine as iscoroutine,
+    iscoroutinefunction as iscoroutinefunction,
+    isfuture as isfuture,
+    print_call_graph as print_call_graph,
+    run as run,
+    run_coroutine_threadsafe as run_coroutine_threadsafe,
+    shield as shield,
+    sleep as sleep,
+    timeout as timeout,
+    timeout_at as timeout_at,
+    to_thread as to_thread,
+    wait as wait,
+    wait_for as wait_for,
+    wrap_future as wrap_future,
+    __version__ as __version__,
+)
 
 __all__ = (
     "ALL_COMPLETED",
-    "FIRST_COMPLETED",
-    "FIRST_EXCEPTION",
+    "AbstractEventLoop",
+    "AbstractServer",
     "Barrier",
+    "BaseEventLoop",
+    "BaseProtocol",
+    "BaseTransport",
     "BoundedSemaphore",
     "BrokenBarrierError",
+    "BufferedProtocol",
+    "CancelledError",
     "Condition",
+    "DatagramProtocol",
+    "DatagramTransport",
     "Event",
     "EventLoop",
-    "EventLoopPolicy",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
     "FrameCallGraphEntry",
     "Future",
     "FutureCallGraph",
     "Handle",
+    "IncompleteReadError",
+    "InvalidStateError",
     "LifoQueue",
+    "LimitOverrunError",
     "Lock",
     "PriorityQueue",
+    "Protocol",
     "Queue",
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "ReadTransport",
     "Runner",
+    "SelectorEventLoop",
     "Semaphore",
+    "SendfileNotAvailableError",
+    "Server",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
+    "SubprocessProtocol",
+    "SubprocessTransport",
     "Task",
+    "TaskGroup",
+    "Timeout",
+    "TimeoutError",
     "TimerHandle",
-    "__version__",
+    "Transport",
+    "WriteTransport",
+    "_enter_task",
+    "_get_running_loop",
+    "_leave_task",
+    "_register_task",
+    "_set_running_loop",
+    "_unregister_task",
     "all_tasks",
     "as_completed",
     "capture_call_graph",
     "create_eager_task_factory",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
     "create_task",
     "current_task",
     "eager_task_factory",
@@ -88,18 +173,34 @@ __all__ = (
     "future_add_to_awaited_by",
     "future_discard_from_awaited_by",
     "gather",
+    "get_event_loop",
+    "get_event_loop_policy",
+    "get_running_loop",
     "iscoroutine",
     "iscoroutinefunction",
     "isfuture",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "print_call_graph",
     "run",
     "run_coroutine_threadsafe",
+    "set_event_loop",
+    "set_event_loop_policy",
     "shield",
     "sleep",
+    "start_server",
+    "start_unix_server",
+    "timeout",
+    "timeout_at",
     "to_thread",
     "wait",
+    "wait_for",
     "wrap_future",
+    "EventLoopPolicy",
+    "__version__",
+    "install",
+    "uninstall",
 )
 
 # Abstract to a type checker for as long as methods of asyncio's are missing in Rust; those raise NotImplementedError.
@@ -109,3 +210,5 @@ class EventLoop(_EventLoop, asyncio.AbstractEventLoop):  # type: ignore[misc]
 class EventLoopPolicy(asyncio.DefaultEventLoopPolicy): ...
 
 def new_event_loop() -> EventLoop: ...
+def install() -> None: ...
+def uninstall() -> None: ...

@@ -23,6 +23,8 @@ imported! {
     timer_handle_class = "asyncio.events"."TimerHandle";
     future_class = "asyncio.futures"."Future";
     task_class = "asyncio.tasks"."Task";
+    timeout_class = "asyncio.timeouts"."Timeout";
+    task_group_class = "asyncio.taskgroups"."TaskGroup";
     get_event_loop = "asyncio.events"."get_event_loop";
     get_running_loop = "asyncio.events"."get_running_loop";
     set_running_loop = "asyncio.events"."_set_running_loop";
@@ -61,6 +63,7 @@ imported! {
     sleep = "asyncio.tasks"."sleep";
     wait = "asyncio.tasks"."wait";
     gather = "asyncio.tasks"."gather";
+    current_python_tasks = "asyncio.tasks"."_current_tasks";
     deque = "collections"."deque";
     heappush = "heapq"."heappush";
     heappop = "heapq"."heappop";
@@ -83,7 +86,7 @@ imported! {
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
     let classes = [handle_class, timer_handle_class, future_class, task_class, server_class];
     let transports = [transport_class, read_transport_class, subprocess_transport_class];
-    let others = [gathering_future_class, iscoroutine, current_task, all_tasks, warn];
+    let others = [gathering_future_class, timeout_class, task_group_class, iscoroutine, current_task, all_tasks, warn];
     let locks = [lock_class, event_class, condition_class, semaphore_class, bounded_semaphore_class, barrier_class];
     let queues = [queue_class, lifo_queue_class, priority_queue_class];
     let mut names = classes.into_iter().chain(transports).chain(locks).chain(queues).chain(others);

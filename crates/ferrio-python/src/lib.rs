@@ -15,11 +15,14 @@ mod loop_ref;
 mod os_error;
 mod queues;
 mod runners;
+mod taskgroups;
 mod tasks;
 #[cfg(debug_assertions)]
 mod testing;
 mod threads;
+mod timeouts;
 mod transports;
+mod wait_for;
 
 use pyo3::prelude::*;
 
@@ -33,7 +36,7 @@ mod _ferrio {
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
     use crate::transports::Write;
-    use crate::{graph, locks, queues, tasks, threads};
+    use crate::{graph, locks, queues, taskgroups, tasks, threads, timeouts, wait_for};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -44,7 +47,7 @@ mod _ferrio {
     #[pymodule_export]
     use crate::loop_ref::unfinished_tasks;
     #[pymodule_export]
-    use crate::runners::{Runner, run};
+    use crate::runners::{Runner, follow_policy, run};
     #[pymodule_export]
     use crate::tasks::Task;
     #[cfg(debug_assertions)]
@@ -67,6 +70,9 @@ mod _ferrio {
         await_slots::install::<Future, Future>(py);
         await_slots::install::<Future, Task>(py);
         tasks::add(module)?;
+        timeouts::add(module)?;
+        wait_for::add(module)?;
+        taskgroups::add(module)?;
         threads::add(module)?;
         graph::add(module)?;
         method::install::<CallSoon>(py)?;

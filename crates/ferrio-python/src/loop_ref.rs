@@ -285,26 +285,34 @@ impl LoopRef {
         }
     }
 
-    /// Has `object` run as `J` at `when`, in seconds on the loop's clock. A foreign loop calls what `call` returns, a
-    /// callable and its arguments, instead.
+    /// Has `object` run as `J` when its time comes. A foreign loop calls what `call` returns, a callable and its
+    /// arguments, instead.
     pub(crate) fn set_timer<'py, J: Job>(
         &self,
         object: &Bound<'py, J::Class>,
-        when: f64,
+        due: Due,
         call: impl FnOnce(Python<'py>) -> PyResult<(Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>)>,
     ) -> PyResult<Timer> {
         let py = object.py();
         match self {
             Self::Ours(ours) => {
                 ours.get().admit(py)?;
+                let when = match due {
+                    Due::At(when) => when,
+                    Due::After(delay) => self.time(py)? + delay,
+                };
                 let key = ours.get().engine(py).push_at(nanos(when), runnable::runnable::<J>(object.clone().unbind()));
                 Ok(Timer(TimerOf::Ours(ours.clone_ref(py), key)))
             }
             Self::Foreign(foreign) => {
                 let (callable, arguments) = call(py)?;
-                let arguments = [PyFloat::new(py, when).into_any(), callable].into_iter().chain(arguments);
+                let (method, seconds) = match due {
+                    Due::At(when) => (intern!(py, "call_at"), when),
+                    Due::After(delay) => (intern!(py, "call_later"), delay),
+                };
+                let arguments = [PyFloat::new(py, seconds).into_any(), callable].into_iter().chain(arguments);
                 let arguments = PyTuple::new(py, arguments.collect::<Vec<_>>())?;
-                let handle = foreign.bind(py).call_method1(intern!(py, "call_at"), arguments)?;
+                let handle = foreign.bind(py).call_method1(method, arguments)?;
                 Ok(Timer(TimerOf::Foreign(handle.unbind())))
             }
         }
@@ -337,6 +345,15 @@ impl LoopRef {
     }
 }
 
+/// When a timer is due, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Due {
+    /// On the loop's clock.
+    At(f64),
+    /// From now on.
+    After(f64),
+}
+
 /// A timer that was set on a loop of either kind.
 #[derive(Debug)]
 pub(crate) struct Timer(TimerOf);
@@ -348,6 +365,11 @@ enum TimerOf {
 }
 
 impl Timer {
+    /// What a foreign loop's `handle` stands for.
+    pub(crate) fn foreign(handle: Bound<'_, PyAny>) -> Self {
+        Self(TimerOf::Foreign(handle.unbind()))
+    }
+
     /// Takes the timer back, unless it has fired. Runs Python code for a foreign loop.
     pub(crate) fn cancel(self, py: Python<'_>) -> PyResult<()> {
         match self.0 {

@@ -171,6 +171,7 @@ impl Runner {
         let is_set = factory.is_none();
         let event_loop = match factory {
             Some(factory) => factory.bind(py).call0()?,
+            None if FOLLOWS_POLICY.get(py) => py.import("asyncio.events")?.call_method0("new_event_loop")?,
             None => py.import("ferrio")?.call_method0("new_event_loop")?,
         };
         if is_set {
@@ -183,6 +184,15 @@ impl Runner {
         drop(slf.get().state.replace(py, State::Open(embedded.clone_ref(py))));
         Ok(embedded)
     }
+}
+
+/// Whether a runner without a factory asks asyncio for its loop, and so the policy, if the program has set one.
+static FOLLOWS_POLICY: GilCopy<bool> = GilCopy::new(false);
+
+/// Has a runner that stands for asyncio's ask the event loop policy for a loop, as asyncio's does.
+#[pyfunction]
+pub(crate) fn follow_policy(py: Python<'_>, follow: bool) {
+    FOLLOWS_POLICY.set(py, follow);
 }
 
 /// Runs `main`, any awaitable, on a new loop, closes the loop, and returns the result.

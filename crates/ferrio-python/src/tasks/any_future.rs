@@ -193,5 +193,15 @@ pub(crate) fn cancel(future: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny
 #[inline]
 pub(crate) fn current_task<'py>(loop_object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let task = crate::ffi::call::call1(asyncio::current_task(loop_object.py())?, loop_object)?;
-    Ok((!task.is_none()).then_some(task))
+    if task.is_none() { current_python_task(loop_object) } else { Ok(Some(task)) }
+}
+
+/// asyncio's tasks that are written in Python, which some programs put in the place of its others, are current in a
+/// dictionary of their own.
+#[cold]
+fn current_python_task<'py>(loop_object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match asyncio::current_python_tasks(loop_object.py())?.cast::<PyDict>() {
+        Ok(tasks) => tasks.get_item(loop_object),
+        Err(_) => Ok(None),
+    }
 }

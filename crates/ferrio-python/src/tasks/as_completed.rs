@@ -17,7 +17,7 @@ use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::runnable::{Job, leave};
 use crate::futures::{Future, Notified};
-use crate::loop_ref::{LoopRef, Timer};
+use crate::loop_ref::{Due, LoopRef, Timer};
 
 /// An iterator over `fs` in the order in which they are done.
 ///
@@ -79,8 +79,8 @@ impl AsCompleted {
             && !todo.is_empty()
         {
             let loop_ref = LoopRef::new(&event_loop);
-            let when = loop_ref.time(py)? + timeout.extract::<f64>()?;
-            let timer = loop_ref.set_timer::<TimeUp>(&this, when, |py| {
+            let due = Due::After(timeout.extract()?);
+            let timer = loop_ref.set_timer::<TimeUp>(&this, due, |py| {
                 this.getattr(intern!(py, "_handle_timeout")).map(|callback| (callback, Vec::new()))
             })?;
             this.get().inner.with(py, |inner| inner.timer = Some(timer));

@@ -59,14 +59,14 @@ impl Task {
     }
 
     /// How many times `cancel()` was called, less the calls of `uncancel()` (asyncio 3.11).
-    fn cancelling(&self, py: Python<'_>) -> u32 {
+    pub(super) fn cancelling(&self, py: Python<'_>) -> u32 {
         self.cancels.get(py)
     }
 
     /// Takes one request to cancel back and returns how many are left (asyncio 3.11).
     ///
     /// When none is left, a cancellation that has not been raised yet is taken back as well.
-    fn uncancel(&self, py: Python<'_>) -> u32 {
+    pub(super) fn uncancel(&self, py: Python<'_>) -> u32 {
         let left = self.cancels.get(py).saturating_sub(1);
         self.cancels.set(py, left);
         if left == 0 {

@@ -31,6 +31,7 @@
 
 mod any_future;
 mod as_completed;
+pub(crate) mod cancellation;
 mod create_task;
 mod current_task;
 mod eager;
@@ -52,6 +53,7 @@ use pyo3::prelude::*;
 use crate::ffi::{async_function, await_slots, finalizer, pool};
 use crate::futures::Future;
 
+pub(crate) use any_future::{AnyFuture, Ending, cancel as cancel_future, current_task as running_task};
 pub(crate) use ensure_future::ensure_future;
 pub(crate) use task::{NewTask, Task};
 pub(crate) use wakeup::wakeup_pair;

@@ -11,9 +11,10 @@ use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::method::CallArguments;
+use crate::ffi::pool;
 use crate::ffi::runnable::{Job, leave};
 use crate::futures::Future;
-use crate::loop_ref::{LoopRef, Timer};
+use crate::loop_ref::{Due, LoopRef, Timer};
 
 /// `ferrio.sleep`.
 pub(crate) struct SleepFunction;
@@ -82,9 +83,8 @@ impl Frame for Sleep {
 impl Sleep {
     fn fall_asleep<'py>(&mut self, py: Python<'py>, seconds: f64) -> PyResult<Next<'py>> {
         let loop_ref = LoopRef::running(py)?;
-        let future = Bound::new(py, Future::new(py, loop_ref.clone_ref(py))?)?;
-        let when = loop_ref.time(py)? + seconds;
-        let timer = loop_ref.set_timer::<Resolve>(&future, when, |py| {
+        let future = pool::make(py, Future::new(py, loop_ref.clone_ref(py))?)?;
+        let timer = loop_ref.set_timer::<Resolve>(&future, Due::After(seconds), |py| {
             py.import("asyncio.futures")?
                 .getattr(intern!(py, "_set_result_unless_cancelled"))
                 .map(|resolve| (resolve, vec![future.clone().into_any(), py.None().into_bound(py)]))

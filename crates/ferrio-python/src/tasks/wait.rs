@@ -15,7 +15,7 @@ use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method::CallArguments;
 use crate::futures::awaited_by::is_future;
 use crate::futures::{Future, Notified};
-use crate::loop_ref::{LoopRef, Timer};
+use crate::loop_ref::{Due, LoopRef, Timer};
 
 /// The values of `return_when`, as concurrent.futures has them.
 pub(crate) const FIRST_COMPLETED: &str = "FIRST_COMPLETED";
@@ -191,9 +191,8 @@ fn set_timer(loop_ref: &LoopRef, waiter: &Bound<'_, Future>, timeout: &Bound<'_,
     if timeout.is_none() {
         return Ok(None);
     }
-    let py = waiter.py();
-    let when = loop_ref.time(py)? + timeout.extract::<f64>()?;
-    let timer = loop_ref.set_timer::<Resolve>(waiter, when, |py| {
+    let due = Due::After(timeout.extract()?);
+    let timer = loop_ref.set_timer::<Resolve>(waiter, due, |py| {
         let release = py.import("asyncio.futures")?.getattr(intern!(py, "_set_result_unless_cancelled"))?;
         Ok((release, vec![waiter.clone().into_any(), py.None().into_bound(py)]))
     })?;

@@ -1,0 +1,147 @@
+"""Runs an unmodified asyncio program on ferrio: the `python -m ferrio` and `ferrio` commands."""
+
+import linecache
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
+from types import ModuleType, TracebackType
+
+import ferrio
+
+HELP = """\
+usage: {program} [FILE | -m MODULE | -c CODE] [ARGS ...]
+
+Run an asyncio program on ferrio, as python itself would run it. Without arguments, open the asyncio REPL, where `await`
+works at the prompt.
+
+  FILE        a script, or a directory or zip file with a __main__.py
+  -m MODULE   a module or package
+  -c CODE     a program as text
+  ARGS        what the program finds in sys.argv[1:]
+
+  --version   print ferrio's version and leave
+  --help, -h  print this and leave
+"""
+
+
+def main() -> None:
+    """Run what the command line names; the program's exit status is the process's."""
+    program, *arguments = sys.argv
+    if os.path.basename(program) == "__main__.py":
+        program = "python -m ferrio"
+    match arguments:
+        case []:
+            run = as_module("asyncio", [])
+        case ["--version" | "-V", *_]:
+            print(f"ferrio {ferrio.__version__} (Python {sys.version.split()[0]})")
+            return
+        case ["--help" | "-h", *_]:
+            print(HELP.format(program=os.path.basename(program)), end="")
+            return
+        case ["-m", name, *rest]:
+            run = as_module(name, rest)
+        case ["-c", code, *rest]:
+            run = as_text(code, rest)
+        case [option, *_] if option.startswith("-") and option != "-":
+            print(f"{program}: {option}: no such option, or it lacks its argument; try --help", file=sys.stderr)
+            sys.exit(2)
+        case [path, *rest]:
+            run = as_file(path, rest)
+    ferrio.install()
+    try:
+        run()
+    except BaseException as error:
+        hide_own_frames(error)
+        raise
+
+
+def as_module(name: str, arguments: list[str]) -> Callable[[], None]:
+    def run() -> None:
+        new_main()
+        set_path(os.getcwd())
+        # What `python -m` does, with a new __main__. It puts the module's path in the place of the first argument.
+        runpy._run_module_as_main(name)  # type: ignore[attr-defined]
+
+    sys.argv = ["-m", *arguments]
+    return run
+
+
+def as_text(code: str, arguments: list[str]) -> Callable[[], None]:
+    def run() -> None:
+        module = new_main()
+        set_path("")
+        if sys.version_info >= (3, 13):
+            # Where python shows the lines of such a program in tracebacks.
+            linecache.cache["<string>"] = (len(code), None, code.splitlines(keepends=True), "<string>")
+        exec(compile(code, "<string>", "exec"), module.__dict__)
+
+    sys.argv = ["-c", *arguments]
+    return run
+
+
+def as_file(path: str, arguments: list[str]) -> Callable[[], None]:
+    def run() -> None:
+        module = new_main()
+        if path == "-":
+            set_path("")
+            module.__file__ = "<stdin>"
+            exec(compile(sys.stdin.buffer.read(), "<stdin>", "exec"), module.__dict__)
+            return
+        if not is_script(path):
+            sys.path.insert(0, path)
+            runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
+            return
+        set_path(os.path.dirname(os.path.realpath(path)))
+        module.__file__ = os.path.abspath(path)
+        module.__loader__ = SourceFileLoader("__main__", module.__file__)
+        module.__dict__["__cached__"] = None
+        with open(path, "rb") as file:
+            source = file.read()
+        exec(compile(source, module.__file__, "exec"), module.__dict__)
+
+    if path != "-" and not os.path.exists(path):
+        print(f"{sys.executable}: can't open file {os.path.abspath(path)!r}: no such file", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [path, *arguments]
+    return run
+
+
+def is_script(path: str) -> bool:
+    """Whether the path is a file of source text, not something to import __main__ from."""
+    if os.path.isdir(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) != b"PK\x03\x04"
+
+
+def new_main() -> ModuleType:
+    """Put a module with nothing of ours in it in the place of this one."""
+    module = ModuleType("__main__")
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = module
+    return module
+
+
+def set_path(first: str) -> None:
+    """Make `first` what the program finds in sys.path[0], unless the interpreter runs in safe mode."""
+    if not sys.flags.safe_path:
+        sys.path[0] = first
+
+
+def hide_own_frames(error: BaseException) -> None:
+    """Have the traceback printed begin where the program does, not here."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+        traceback = traceback.tb_next
+    hook = sys.excepthook
+
+    def print_rest(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+        hook(kind, error.with_traceback(traceback), traceback)
+
+    sys.excepthook = print_rest
+
+
+if __name__ == "__main__":
+    main()
