@@ -245,6 +245,7 @@ def test_pausing_a_pipe(loop):
     loop.run_until_complete(body())
 
 
+@pytest.mark.asyncio_since("3.12", "exits that are not told from a thread, in its context")
 def test_context(loop, events):
     """The creator's, for every call."""
 
@@ -253,8 +254,7 @@ def test_context(loop, events):
 
     async def body():
         VARIABLE.set("creator's")
-        starting = start("echo", "x", record=look)
-        transport, protocol = await starting
+        transport, protocol = await start("echo", "x", record=look)
         VARIABLE.set("later")
         await protocol.until("connection_lost")
         transport.close()
@@ -784,14 +784,46 @@ def test_a_cancelled_start_leaves_nothing(loop, turn):
     gc.collect()
 
 
-@pytest.mark.ferrio_only("asyncio leaks the process where it cannot watch a pipe")
+@pytest.mark.asyncio_since("3.15", "a clean end where a pipe cannot be connected")
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_pipe_that_cannot_be_connected(parity, monkeypatch, name):
+    """The error is raised when the process has ended; the protocol hears nothing."""
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            getattr(self, name).close()
+            processes.append(self)
+
+    async def body(case):
+        try:
+            await start("sleep", "1000", record=case)
+        except ValueError as error:
+            case(describe(error))
+        process = processes.pop()
+        await turns()
+        case(process.returncode, process.stdin.closed, process.stdout.closed, process.stderr.closed)
+
+    processes = []
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    assert parity(body) == ([("ValueError", "I/O operation on closed file"), (-9, True, True, True)], [])
+    gc.collect()
+
+
+@pytest.mark.ferrio_only("asyncio leaks the process that it has no descriptor for")
 def test_out_of_descriptors():
     """Wherever they end while a process is started: an error, and nothing left behind."""
     body = """
     import resource
 
     async def main():
-        await (await asyncio.create_subprocess_exec("true", stdin=-1, stdout=-1, stderr=-1)).communicate()
+        async def one():
+            process = await asyncio.create_subprocess_exec("sleep", "1000", stdin=-1, stdout=-1, stderr=-1)
+            process.kill()
+            await process.communicate(b"")
+            return process.returncode
+
+        await one()
         before = len(os.listdir("/proc/self/fd"))
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         outcomes = set()
@@ -800,9 +832,7 @@ def test_out_of_descriptors():
             top = max(held)
             resource.setrlimit(resource.RLIMIT_NOFILE, (top + 1 + room, hard))
             try:
-                process = await asyncio.create_subprocess_exec("true", stdin=-1, stdout=-1, stderr=-1)
-                await process.communicate(b"")
-                outcomes.add(process.returncode)
+                outcomes.add(await one())
             except OSError as error:
                 outcomes.add(error.errno)
             finally:
@@ -821,4 +851,4 @@ def test_out_of_descriptors():
         print("no child")
     """
     output, errors, status = run_script("ferrio", body)
-    assert (output, errors, status) == (["[0, 24] 0", "no child"], "", 0)
+    assert (output, errors, status) == (["[-9, 24] 0", "no child"], "", 0)
