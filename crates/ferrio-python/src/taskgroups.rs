@@ -2,7 +2,7 @@
 //!
 //! # Budget of a child
 //!
-//! Its task, an entry in the group's set, and one in the loop's ready queue when it is done: the group is told natively,
+//! Its task, an entry in the group's dictionary, and one in the loop's ready queue when it is done: the group is told natively,
 //! without a bound method, a handle or a context.
 
 use pyo3::exceptions::{
@@ -52,8 +52,9 @@ pub(crate) struct TaskGroup {
 struct Inner {
     loop_ref: Option<LoopRef>,
     parent: Option<Py<PyAny>>,
-    /// The children that are not done, or whose end the group has not been told.
-    tasks: Option<Py<PySet>>,
+    /// The children that are not done, or whose end the group has not been told: the keys, in the order in which they
+    /// came. asyncio has a set, and cancels them in an order that no two runs share.
+    tasks: Option<Py<PyDict>>,
     errors: Vec<Py<PyAny>>,
     base_error: Option<Py<PyAny>>,
     /// What the exit waits for: resolved with the last child's end.
@@ -61,7 +62,7 @@ struct Inner {
 }
 
 impl TaskGroup {
-    fn tasks<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PySet>> {
+    fn tasks<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {
         self.inner.with(py, |inner| inner.tasks.as_ref().map(|tasks| tasks.clone_ref(py).into_bound(py)))
     }
 
@@ -89,7 +90,7 @@ impl TaskGroup {
             let text = format!("TaskGroup {} cannot determine the parent task", this.repr()?);
             return Err(PyRuntimeError::new_err(text));
         };
-        let tasks = PySet::empty(py)?.unbind();
+        let tasks = PyDict::new(py).unbind();
         let previous = group.inner.with(py, |inner| {
             let parent = inner.parent.replace(parent.unbind());
             (inner.loop_ref.replace(loop_ref), parent, inner.tasks.replace(tasks))
@@ -120,7 +121,7 @@ impl TaskGroup {
         let py = this.py();
         let group = this.get();
         let Some(tasks) = group.tasks(py) else { return Ok(()) };
-        tasks.add(task)?;
+        tasks.set_item(task, py.None())?;
         AnyFuture::of(task).notify::<ChildDone>(this, group.parent(py).as_ref())?;
         // What started eagerly can have cancelled the group before it was one of its tasks.
         if group.aborting.get(py) && !AnyFuture::of(task).is_done()? {
@@ -134,8 +135,8 @@ impl TaskGroup {
         let py = this.py();
         this.get().aborting.set(py, true);
         let Some(tasks) = this.get().tasks(py) else { return Ok(()) };
-        // To cancel runs code, which can change the set.
-        for task in tasks.iter().collect::<Vec<_>>() {
+        // A copy: to cancel runs code, which can change them.
+        for task in tasks.keys() {
             if !AnyFuture::of(&task).is_done()? {
                 cancel_future(&task, None)?;
             }
@@ -220,7 +221,9 @@ impl Notified for ChildDone {
         let py = this.py();
         let group = this.get();
         if let Some(tasks) = group.tasks(py) {
-            tasks.discard(task)?;
+            if tasks.contains(task)? {
+                tasks.del_item(task)?;
+            }
             if tasks.is_empty()
                 && let Some(completed) = group.inner.with(py, |inner| inner.completed.as_ref().map(|f| f.clone_ref(py)))
                 && completed.get().is_pending(py)
@@ -298,7 +301,10 @@ impl TaskGroup {
 
     #[getter]
     fn _tasks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PySet>> {
-        self.tasks(py).map_or_else(|| PySet::empty(py), Ok)
+        match self.tasks(py) {
+            Some(tasks) => PySet::new(py, tasks.keys()),
+            None => PySet::empty(py),
+        }
     }
 
     #[getter]
