@@ -72,6 +72,7 @@ class World:
         self.groups = []
         self.deadlines = set()
         self.awaited = {}
+        self.children = {}
         self.count = 0
         self.futures = [loop.create_future() for _ in range(FUTURES)]
 
@@ -104,7 +105,9 @@ class World:
         return everything[number % len(everything)]
 
     def waits_for(self, name, label):
-        return name == label or any(self.waits_for(other, label) for other in self.awaited.get(name, ()))
+        return name == label or any(
+            self.waits_for(other, label) for other in (*self.awaited.get(name, ()), *self.children.get(name, ()))
+        )
 
     @contextlib.contextmanager
     def waiting(self, label, *futures):
@@ -122,9 +125,11 @@ class World:
         return f"future {self.futures.index(future)}" if future in self.futures else "another future"
 
     def start(self, body, within=None, **keywords):
-        """A task of the loop, or of a group."""
+        """A task of the loop, or of a group and its owner."""
         label = self.label("task")
-        task = (within or self.loop).create_task(self.run(label, body), name=label, **keywords)
+        group, owner = within or (self.loop, None)
+        self.children.setdefault(owner, []).append(label)
+        task = group.create_task(self.run(label, body), name=label, **keywords)
         self.tasks.append(task)
         return task
 
@@ -242,7 +247,8 @@ def run(factory, program, package=asyncio):
             task._log_destroy_pending = False
     finally:
         loop.close()
-    return world.trace
+    # What is thrown away later can still have something to say.
+    return world.trace[:]
 
 
 # What happens at once.
@@ -451,12 +457,12 @@ async def group(world, label, children, body):
     group = world.package.TaskGroup()
     if world.package is asyncio:
         group._tasks = InOrder()
-    world.groups.append(group)
+    world.groups.append((group, label))
     with _noted(world, label, "leaves a group"):
         try:
             async with group:
                 for child in children:
-                    world.start(child, group)
+                    world.start(child, (group, label))
                 await world.block(label, body)
         finally:
             world.record(label, "was in a group", world.package.current_task().cancelling())
@@ -476,7 +482,7 @@ if hasattr(asyncio.TaskGroup, "cancel"):
     @synchronous(NUMBER)
     def cancel_group(world, label, number):
         if world.groups:
-            world.groups[number % len(world.groups)].cancel()
+            world.groups[number % len(world.groups)][0].cancel()
 
 
 if since(3, 12):
