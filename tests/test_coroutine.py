@@ -82,7 +82,7 @@ class TestKind:
         assert asyncio.iscoroutine(coroutine)
         assert isinstance(coroutine, collections.abc.Coroutine)
         assert inspect.isawaitable(coroutine)
-        assert asyncio.iscoroutinefunction(sleep)
+        assert inspect.iscoroutinefunction(sleep)
         coroutine.close()
 
     def test_weak_references_and_names(self, sleep):

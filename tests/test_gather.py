@@ -4,9 +4,10 @@ import asyncio
 import gc
 import weakref
 
-import ferrio
 import pytest
 from support.case import describe
+
+import ferrio
 
 
 def module(case):
@@ -60,7 +61,7 @@ def test_the_first_exception_is_raised_and_the_others_go_on(parity):
     async def body(case):
         gather = module(case).gather
         sleeper = case.loop.create_task(forever())
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="first"):
             await gather(sleeper, fail(ValueError("first")), fail(KeyError("second")))
         case(sleeper.done())
         sleeper.cancel()
@@ -170,7 +171,8 @@ def test_futures_of_different_loops(parity):
 
     # What gather had begun with before it failed is not reported as never retrieved.
     events, errors = parity(body)
-    assert events[0][0] == "ValueError" and errors == []
+    assert events[0][0] == "ValueError"
+    assert errors == []
 
 
 def test_what_cannot_be_gathered(parity):

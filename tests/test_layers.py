@@ -28,7 +28,7 @@ BINDING = """
     tasks coroutine
     locks
     queues
-    timeouts taskgroups threads graph testing
+    timeouts wait_for taskgroups threads graph testing
     transports sslproto
     streams
     subprocess

@@ -1,7 +1,7 @@
 """Random programs do the same on ferrio as on asyncio, event by event, on a clock that leaps from timer to timer.
 
-`--hypothesis-seed=N` repeats a search; where `CI` is set the programs are the same every time, and more of them with
-`--hypothesis-profile=long`. What a failure prints can be given to `@example`.
+`--hypothesis-seed=N` repeats a search; where `CI` is set the programs are the same every time, and FERRIO_PROGRAMS=long
+makes many more. What a failure prints can be given to `@example`.
 """
 
 import os
@@ -34,6 +34,7 @@ def first_difference(ours, theirs):
     return None
 
 
+@pytest.mark.patience(900)
 @options
 @given(programs.programs())
 @example([[("wait_for_future", 3, False)]])

@@ -2,9 +2,10 @@
 
 import asyncio
 
-import ferrio
 import pytest
 from support.case import describe
+
+import ferrio
 
 
 def module(case):
@@ -21,7 +22,7 @@ def test_the_result_goes_through(parity):
         future = case.loop.create_future()
         outer = module(case).shield(future)
         future.set_exception(OSError("x"))
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="x"):
             await outer
 
     assert parity(body)[0] == [1]

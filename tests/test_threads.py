@@ -6,9 +6,10 @@ import contextvars
 import inspect
 import threading
 
-import ferrio
 import pytest
 from support.case import describe
+
+import ferrio
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 

@@ -7,19 +7,32 @@ differs: what asyncio has on newer Pythons and ferrio on all.
 import asyncio
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from asyncio import all_tasks as all_tasks
+from asyncio import current_task as current_task
+from asyncio import ensure_future as ensure_future
+from asyncio import gather as gather
+from asyncio import iscoroutine as iscoroutine
+from asyncio import iscoroutinefunction as iscoroutinefunction
+from asyncio import isfuture as isfuture
+from asyncio import run_coroutine_threadsafe as run_coroutine_threadsafe
+from asyncio import shield as shield
+from asyncio import to_thread as to_thread
+from asyncio import wait as wait
+from asyncio import wrap_future as wrap_future
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
+from dataclasses import dataclass
 from ssl import SSLContext
-from types import GenericAlias
-from typing import Any, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
+from types import FrameType, GenericAlias
+from typing import Any, Generic, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
 
+from _typeshed import SupportsWrite
 from typing_extensions import Buffer, disjoint_base
 
 _T = TypeVar("_T")
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 _Ts = TypeVarTuple("_Ts")
-_P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
 _ErrorContext: TypeAlias = dict[str, Any]
 _ExceptionHandler: TypeAlias = Callable[[asyncio.AbstractEventLoop, _ErrorContext], object]
@@ -219,69 +232,6 @@ class EventLoop:
     def get_debug(self) -> bool: ...
     def set_debug(self, enabled: bool) -> None: ...
 
-    # Connections
-    async def create_connection(
-        self,
-        protocol_factory: Callable[[], _P],
-        host: str | None = None,
-        port: int | str | None = None,
-        *,
-        ssl: SSLContext | bool | None = None,
-        family: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-        sock: socket.socket | None = None,
-        local_addr: tuple[str, int] | None = None,
-        server_hostname: str | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-        happy_eyeballs_delay: float | None = None,
-        interleave: int | None = None,
-        all_errors: bool = False,
-    ) -> tuple[asyncio.Transport, _P]: ...
-    async def connect_accepted_socket(
-        self,
-        protocol_factory: Callable[[], _P],
-        sock: socket.socket,
-        *,
-        ssl: SSLContext | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-    ) -> tuple[asyncio.Transport, _P]: ...
-    async def create_server(
-        self,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        host: str | Sequence[str] | None = None,
-        port: int | str | None = None,
-        *,
-        family: int = 0,
-        flags: int = 1,
-        sock: socket.socket | None = None,
-        backlog: int = 100,
-        ssl: SSLContext | None = None,
-        reuse_address: bool | None = None,
-        reuse_port: bool | None = None,
-        keep_alive: bool | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-        start_serving: bool = True,
-    ) -> Server: ...
-
-@final
-class SocketTransport(asyncio.Transport):
-    def __del__(self) -> None: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None: ...
-
-@final
-class Server(asyncio.Server):
-    def get_loop(self) -> asyncio.AbstractEventLoop: ...
-    def close_clients(self) -> None: ...
-    def abort_clients(self) -> None: ...
-    @property
-    def sockets(self) -> tuple[Any, ...]: ...
-
 @final
 class SocketTransport(asyncio.Transport):
     def __del__(self) -> None: ...
@@ -315,6 +265,60 @@ def run(
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> _T: ...
 async def sleep(delay: float, result: _T = ...) -> _T: ...
+
+ALL_COMPLETED: str
+FIRST_COMPLETED: str
+FIRST_EXCEPTION: str
+
+@disjoint_base
+@final
+class _GatheringFuture(asyncio.Future[list[Any]]):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def cancel(self, msg: Any | None = None) -> bool: ...
+
+@final
+class _AsCompletedIterator(Generic[_T]):
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Coroutine[Any, Any, asyncio.Future[_T]]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Coroutine[Any, Any, _T]: ...
+
+def as_completed(fs: Iterable[Awaitable[_T]], *, timeout: float | None = None) -> _AsCompletedIterator[_T]: ...
+def create_task(coro: _CoroutineLike[_T], **kwargs: Any) -> asyncio.Task[_T]: ...
+
+class _EagerTaskFactory(Protocol):
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coro: _CoroutineLike[_T], *, eager_start: bool = True, **kwargs: Any
+    ) -> asyncio.Task[_T]: ...
+
+def create_eager_task_factory(custom_task_constructor: Callable[..., asyncio.Task[Any]]) -> _EagerTaskFactory: ...
+
+eager_task_factory: _EagerTaskFactory
+
+@dataclass(frozen=True, slots=True)
+class FrameCallGraphEntry:
+    frame: FrameType
+
+@dataclass(frozen=True, slots=True)
+class FutureCallGraph:
+    future: asyncio.Future[Any]
+    call_stack: tuple[FrameCallGraphEntry, ...]
+    awaited_by: tuple[FutureCallGraph, ...]
+
+def capture_call_graph(
+    future: asyncio.Future[Any] | None = None, /, *, depth: int = 1, limit: int | None = None
+) -> FutureCallGraph | None: ...
+def format_call_graph(
+    future: asyncio.Future[Any] | None = None, /, *, depth: int = 1, limit: int | None = None
+) -> str: ...
+def print_call_graph(
+    future: asyncio.Future[Any] | None = None,
+    /,
+    *,
+    file: SupportsWrite[str] | None = None,
+    depth: int = 1,
+    limit: int | None = None,
+) -> None: ...
 
 @disjoint_base
 class Lock(asyncio.Lock):

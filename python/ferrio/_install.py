@@ -31,7 +31,6 @@ HOMES = {
         "sleep",
         "wait",
         "wait_for",
-        "_GatheringFuture",
     ),
     "coroutines": ("iscoroutine", "iscoroutinefunction"),
     "graph": (

@@ -127,6 +127,7 @@ def test_accepted_elsewhere(parity):
 # Errors
 
 
+@pytest.mark.asyncio_since("3.12", "all_errors")
 @pytest.mark.parametrize("delay", [None, 10])
 @pytest.mark.parametrize("all_errors", [False, True])
 def test_nobody_listens(parity, delay, all_errors):
@@ -189,6 +190,7 @@ def test_the_next_address_is_tried(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.13", "this text")
 @pytest.mark.parametrize(
     "local", [("127.0.0.1", 0), ("127.0.0.2", 0), ("192.0.2.1", 0), ("::1", 0)], ids=lambda address: address[0]
 )
@@ -207,6 +209,7 @@ def test_local_addresses(parity, local):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.14", "it closed")
 def test_a_socket_without_a_transport_is_closed(loop):
     def factory():
         raise ValueError("in a factory")
@@ -225,6 +228,7 @@ def test_a_socket_without_a_transport_is_closed(loop):
 # Cancellation
 
 
+@pytest.mark.asyncio_since("3.12", "no tasks left behind")
 @pytest.mark.parametrize("delay", [None, 0.001])
 def test_cancelled_while_connecting(loop, delay):
     """The descriptor is closed once, its registration is gone, and nothing is reported."""

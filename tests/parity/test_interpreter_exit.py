@@ -17,6 +17,8 @@ from support.scripts import run_script
         pytest.param("loop.create_task(asyncio.sleep(3600), name='named')", id="task that has not begun"),
         pytest.param("waiting()", id="task that waits"),
         pytest.param("loop.sock_recv(None, 1)", id="coroutine of the loop"),
+        pytest.param("served()", id="server and transport"),
+        pytest.param("connecting()", id="coroutine that connects"),
     ],
 )
 def test_what_is_left_in_a_cycle_goes_in_peace(name, keep, debug):
@@ -43,6 +45,22 @@ def test_what_is_left_in_a_cycle_goes_in_peace(name, keep, debug):
             loop.run_until_complete(asyncio.sleep(0))
             return task
 
+        def served():
+            async def both():
+                server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+                address = server.sockets[0].getsockname()
+                return server, await loop.create_connection(asyncio.Protocol, *address)
+
+            return loop.run_until_complete(both())
+
+        def connecting():
+            # An address that is reserved for documentation: nobody answers, or the system knows no way.
+            coroutine = loop.create_connection(asyncio.Protocol, "192.0.2.1", 1, happy_eyeballs_delay=delay)
+            task = loop.create_task(coroutine)
+            loop.run_until_complete(asyncio.sleep(0))
+            return task
+
+        delay = None
         loop = new_event_loop()
         loop.set_debug({debug})
         cycle = Cycle()

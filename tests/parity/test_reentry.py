@@ -9,6 +9,7 @@ from support.case import Case, describe
 from support.loops import turn
 
 
+@pytest.mark.asyncio_since("3.14", "loops that go on after a run was refused (3.13 has none)")
 def test_nested_runs_are_refused(parity):
     def body(case):
         other = type(case.loop)()
@@ -49,6 +50,7 @@ def test_asyncio_run_inside_a_loop(parity):
     assert recorded == [("RuntimeError", "asyncio.run() cannot be called from a running event loop")]
 
 
+@pytest.mark.asyncio_since("3.14", "loops that go on after a run was refused (3.13 has none)")
 def test_run_from_another_thread_is_refused(loop, events):
     """A loop that runs is run by one thread."""
 

@@ -173,6 +173,7 @@ def test_starting_later(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.14", "an end for the connections of a cancelled server")
 def test_serve_forever(parity):
     async def body(case):
         made = asyncio.Queue()
@@ -208,6 +209,7 @@ def test_closing_ends_serve_forever(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.13", "a wait for connections that works")
 def test_context_manager(parity):
     async def body(case):
         made = asyncio.Queue()
@@ -295,6 +297,7 @@ def test_a_socket_of_the_users(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.13", "these texts")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -322,6 +325,7 @@ def test_wrong_arguments(parity, arguments):
     assert len(recorded) == 1
 
 
+@pytest.mark.asyncio_since("3.13", "this text")
 def test_an_address_in_use(parity):
     async def body(case):
         with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -333,6 +337,28 @@ def test_an_address_in_use(parity):
 
     recorded, _ = parity(body)
     assert recorded[0][0] == errno.EADDRINUSE
+
+
+@pytest.mark.ferrio_only("asyncio leaves the sockets open, and those that listen in the loop")
+def test_a_socket_that_cannot_listen(loop):
+    """Then none does, and create_server closes all."""
+
+    async def body():
+        class Deaf(socket.socket):
+            def listen(self, backlog):
+                listening.append(self)
+                if len(listening) == 2:
+                    raise OSError(errno.EADDRINUSE, "in use")
+                super().listen(backlog)
+
+        listening = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "socket", Deaf)
+            with pytest.raises(OSError, match="in use"):
+                await loop.create_server(asyncio.Protocol, ["127.0.0.1", "127.0.0.2"], 0)
+        assert [sock.fileno() for sock in listening] == [-1, -1]
+
+    loop.run_until_complete(body())
 
 
 @pytest.mark.ferrio_only("it is about what ferrio does not have yet")

@@ -159,6 +159,7 @@ def test_a_reset_while_output_waits(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.14", "writelines that looks")
 def test_writing_to_a_connection_that_is_lost(parity, caplog):
     """It is ignored, and from the fifth time on logged."""
 
@@ -254,6 +255,7 @@ def test_aborting_while_closing_ends_it_once(parity):
     assert recorded.count(("connection_lost", "NoneType", "None")) == 1
 
 
+@pytest.mark.asyncio_since("3.14", "one end for it")
 def test_closing_while_resumed(parity):
     """resume_writing that ends the connection, called when the last byte has gone."""
 
@@ -314,6 +316,7 @@ def test_the_end_of_input_is_told_once(loop, events):
     assert events == ["connection_made", "eof_received", "connection_lost"]
 
 
+@pytest.mark.asyncio_since("3.12", "the same for writelines")
 def test_write_eof_comes_behind_what_waits(parity):
     async def body(case):
         with tcp_pair() as (ours, theirs):
@@ -553,7 +556,7 @@ def test_mutable_data_is_sent_as_it_was(loop, kind, method):
     loop.run_until_complete(body())
 
 
-@pytest.mark.asyncio_since("3.15", "an answer to empty chunks")
+@pytest.mark.ferrio_only("asyncio tries to send with every writelines, and chokes on empty chunks")
 def test_writes_are_sent_in_order(loop):
     """More chunks than the kernel takes in one call, empty ones among them, by both methods."""
     chunks = [bytes([n % 251]) * (n % 7) for n in range(5000)]
@@ -595,6 +598,7 @@ def test_writelines_goes_out_at_once(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.14", "this text")
 @pytest.mark.parametrize("data", ["text", None, 7, ["list"]], ids=repr)
 def test_what_is_no_data(parity, data):
     async def body(case):
@@ -845,6 +849,7 @@ def test_no_task_is_current_in_a_protocol(parity):
 # Who keeps whom
 
 
+@pytest.mark.ferrio_only("asyncio leaves some of it to the collector")
 def test_nothing_is_left_for_the_collector(loop):
     """The protocol is released with the loss, and the transport when nobody keeps it."""
 

@@ -28,7 +28,7 @@ use smallbox::{SmallBox, smallbox};
 use crate::ffi::cell::{GilCell, GilCopy, GilExclusive};
 use crate::ffi::coroutine::{self, Step};
 use crate::ffi::finalizer::Finalize;
-use crate::ffi::pool::{Pool, Pooled, Spare};
+use crate::ffi::pool::{self, Pool, Pooled, Spare};
 use crate::ffi::send_slots::{Driven, not_begun};
 use crate::ffi::stop_iteration;
 use crate::ffi::thread::attached;
@@ -182,28 +182,35 @@ impl Awaited {
 
 impl Coroutine {
     /// A coroutine of the function `name` that runs `frame` when it is driven.
-    #[inline]
+    ///
+    /// Inlined wherever it is called, so that the frame is made where it is to lie.
+    #[inline(always)]
     pub(crate) fn of<'py>(
         py: Python<'py>,
         name: &'static str,
         frame: impl Frame + 'static,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(spare) = SPARE.take(py) else { return Self::make(py, name, frame) };
+        let coroutine = spare.get();
+        debug_assert_eq!(coroutine.stage.get(py), Stage::Finished);
+        let Some(mut body) = coroutine.body.try_use(py) else { return Self::make(py, name, frame) };
+        *body = Some(smallbox!(frame));
+        drop(body);
+        coroutine.name.set(py, name);
+        coroutine.stage.set(py, Stage::Created);
+        Ok(spare.into_any())
+    }
+
+    #[cold]
+    fn make<'py>(py: Python<'py>, name: &'static str, frame: impl Frame + 'static) -> PyResult<Bound<'py, PyAny>> {
         let body: Body = smallbox!(frame);
-        if let Some(spare) = SPARE.take(py) {
-            let coroutine = spare.get();
-            debug_assert_eq!(coroutine.stage.get(py), Stage::Finished);
-            coroutine.name.set(py, name);
-            coroutine.stage.set(py, Stage::Created);
-            coroutine.body.try_use(py, |place| *place = Some(body));
-            return Ok(spare.into_any());
-        }
         let new = Self {
             name: GilCopy::new(name),
             stage: GilCopy::new(Stage::Created),
             awaited: GilCell::new(None),
             body: GilExclusive::new(Some(body)),
         };
-        Bound::new(py, new).map(Bound::into_any)
+        pool::make(py, new).map(Bound::into_any)
     }
 
     /// Goes on until the body waits or ends; `failure` is raised where it waits.
@@ -224,9 +231,10 @@ impl Coroutine {
                 return Step::Raised(unusable(stage));
             }
         };
-        self.body
-            .try_use(py, |body| self.run(py, body, progress))
-            .unwrap_or_else(|| Step::Raised(unusable(Stage::Running)))
+        match self.body.try_use(py) {
+            Some(mut body) => self.run(py, &mut body, progress),
+            None => Step::Raised(unusable(Stage::Running)),
+        }
     }
 
     #[inline]
@@ -257,7 +265,8 @@ impl Coroutine {
     fn finish(&self, py: Python<'_>) {
         self.stage.set(py, Stage::Finished);
         drop(self.awaited.take(py));
-        drop(self.body.try_use(py, Option::take));
+        let body = self.body.try_use(py).and_then(|mut body| body.take());
+        drop(body);
     }
 
     #[inline]

@@ -248,11 +248,12 @@ impl OpenSocket {
 impl Drop for OpenSocket {
     fn drop(&mut self) {
         let Some(socket) = self.0.take() else { return };
-        Python::attach(|py| {
+        // At the end of the interpreter the process's end closes it.
+        _ = Python::try_attach(|py| {
             // An exception that is being handled must be there afterwards too.
             let raised = PyErr::take(py);
             // What closing a socket that never was connected reports is of no use to anybody.
-            _ = socket.bind(py).call_method0(intern!(py, "close"));
+            _ = socket.into_bound(py).call_method0(intern!(py, "close"));
             if let Some(raised) = raised {
                 raised.restore(py);
             }

@@ -525,7 +525,8 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
-        Python::attach(|py| {
+        // None at the end of the interpreter, when no loop runs any more.
+        _ = Python::try_attach(|py| {
             // A loop that is gone watches nothing.
             if let Ok(event_loop) = self.event_loop.get(py) {
                 EventLoop::remove_waiter(&event_loop, self.fd, self.direction, number);

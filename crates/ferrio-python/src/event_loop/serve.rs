@@ -81,7 +81,10 @@ impl EventLoop {
                 let this = event_loop.get(py)?;
                 let server = Server::create(this.as_super(), sockets, protocol_factory, backlog)?;
                 let turn = if start_serving {
-                    Server::start(&server)?;
+                    Server::start(&server).inspect_err(|_| {
+                        // The error that led here is the one to tell.
+                        _ = Server::close(&server);
+                    })?;
                     Some(asyncio::sleep(py)?.call1((0,))?.unbind())
                 } else {
                     None

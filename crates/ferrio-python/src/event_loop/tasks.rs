@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyString};
 
 use super::EventLoop;
 use crate::ffi::method::{CallArguments, FastMethod};
+use crate::ffi::pool;
 use crate::futures::Future;
 use crate::loop_ref::LoopRef;
 use crate::tasks::{NewTask, Task};
@@ -76,7 +77,7 @@ impl FastMethod for CreateFuture {
     fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         arguments.none("create_future")?;
         let py = slf.py();
-        Bound::new(py, Future::new(py, EventLoop::loop_ref(slf))?).map(Bound::into_any)
+        pool::make(py, Future::new(py, EventLoop::loop_ref(slf))?).map(Bound::into_any)
     }
 }
 

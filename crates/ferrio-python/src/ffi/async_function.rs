@@ -4,6 +4,9 @@
 //! be pickled by name, and a decorator can look at their code. All that is what makes a function of the interpreter's
 //! own class. So it is one: compiled from its `async def` line, and called through a vectorcall of ours, which is what
 //! the interpreter lets a function have. The compiled body is never run.
+//!
+//! Python 3.11 does not look at a function's vectorcall when Python code calls it. There the compiled body awaits the
+//! coroutine that the call returns.
 
 use std::ffi::CString;
 
@@ -13,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::method::CallArguments;
+use super::runnable::trampoline;
 
 /// A function with a Rust body that returns a coroutine.
 pub(crate) trait AsyncFunction {
@@ -31,26 +35,58 @@ pub(crate) trait AsyncFunction {
 
 /// The function as an object.
 pub(crate) fn make<F: AsyncFunction>(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let name = F::NAME.rsplit('.').next().unwrap_or(F::NAME);
-    let source = format!("async def {name}{}: {}", F::PARAMETERS, PyString::new(py, F::DOC).repr()?);
     let globals = PyDict::new(py);
     globals.set_item("__name__", "ferrio")?;
-    let source = CString::new(source).map_err(|_| PyTypeError::new_err("a text with a null byte"))?;
-    py.run(&source, Some(&globals), None)?;
-    let compiled = globals.as_any().get_item(name)?;
-    globals.as_any().del_item(name)?;
+    let compiled = compile::<F>(&globals, "pass")?;
     // The function that `async def` made may have been given a version by now, under which calls to it can be
     // specialized. One that is made by hand has none until it is first called, and none then if its vectorcall is not
     // the interpreter's.
     let class = compiled.get_type();
-    let function = class.call1((compiled.getattr("__code__")?, globals, name, compiled.getattr("__defaults__")?))?;
+    let code = compiled.getattr("__code__")?;
+    let function = class.call1((&code, &globals, compiled.getattr("__name__")?, compiled.getattr("__defaults__")?))?;
     for attribute in ["__kwdefaults__", "__doc__"] {
         function.setattr(attribute, compiled.getattr(attribute)?)?;
     }
     function.setattr("__qualname__", F::NAME)?;
     // SAFETY: `function` is of the class that `async def` makes, and nobody has called it yet.
     unsafe { (*function.as_ptr().cast::<ffi::PyFunctionObject>()).vectorcall = Some(call::<F>) };
-    Ok(function)
+    if py.version_info() >= (3, 12) {
+        return Ok(function);
+    }
+    // What calls the function by its vectorcall, and is called as any object is.
+    globals.set_item("_call", py.import("functools")?.getattr("partial")?.call1((function,))?)?;
+    let calling = compile::<F>(&globals, &format!("return await _call({})", arguments_of(&code)?))?;
+    calling.setattr("__qualname__", F::NAME)?;
+    Ok(calling)
+}
+
+/// The function, compiled with this body.
+fn compile<'py, F: AsyncFunction>(globals: &Bound<'py, PyDict>, body: &str) -> PyResult<Bound<'py, PyAny>> {
+    let py = globals.py();
+    let name = F::NAME.rsplit('.').next().unwrap_or(F::NAME);
+    let doc = PyString::new(py, F::DOC).repr()?;
+    let source = format!("async def {name}{}:\n    {doc}\n    {body}", F::PARAMETERS);
+    let source = CString::new(source).map_err(|_| PyTypeError::new_err("a text with a null byte"))?;
+    py.run(&source, Some(globals), None)?;
+    let compiled = globals.as_any().get_item(name)?;
+    globals.as_any().del_item(name)?;
+    Ok(compiled)
+}
+
+/// The parameters of a function, as it writes them to hand all of them on.
+fn arguments_of(code: &Bound<'_, PyAny>) -> PyResult<String> {
+    let names: Vec<String> = code.getattr("co_varnames")?.extract()?;
+    let positional: usize = code.getattr("co_argcount")?.extract()?;
+    let by_name: usize = code.getattr("co_kwonlyargcount")?.extract()?;
+    let flags: u32 = code.getattr("co_flags")?.extract()?;
+    let mut names = names.into_iter();
+    let mut arguments: Vec<_> = names.by_ref().take(positional).collect();
+    let by_name: Vec<_> = names.by_ref().take(by_name).map(|name| format!("{name}={name}")).collect();
+    // inspect.CO_VARARGS and CO_VARKEYWORDS.
+    arguments.extend((flags & 0x4 != 0).then(|| names.next()).flatten().map(|name| format!("*{name}")));
+    arguments.extend(by_name);
+    arguments.extend((flags & 0x8 != 0).then(|| names.next()).flatten().map(|name| format!("**{name}")));
+    Ok(arguments.join(", "))
 }
 
 /// Makes the function a method of its class. To be called once, before the class is used.
@@ -71,15 +107,11 @@ unsafe extern "C" fn call<F: AsyncFunction>(
         let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
         (py, CallArguments::new(py, arguments, ffi::PyVectorcall_NARGS(count).unsigned_abs(), names))
     };
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| F::call(py, &arguments))) {
-        Ok(Ok(value)) => value.into_ptr(),
-        Ok(Err(error)) => {
+    trampoline(py, || match F::call(py, &arguments) {
+        Ok(value) => value.into_ptr(),
+        Err(error) => {
             error.restore(py);
             std::ptr::null_mut()
         }
-        Err(payload) => {
-            super::runnable::panic_error(&*payload).restore(py);
-            std::ptr::null_mut()
-        }
-    }
+    })
 }

@@ -8,6 +8,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::{Borrowed, PyClass};
 
+use super::coroutine::Step;
+use super::runnable::trampoline;
+
 /// A class whose objects are awaited by iterating them.
 pub(crate) trait AwaitedByItself: PyClass {
     /// # Errors
@@ -15,12 +18,8 @@ pub(crate) trait AwaitedByItself: PyClass {
     /// If the object cannot be awaited.
     fn check(this: &Bound<'_, Self>) -> PyResult<()>;
 
-    /// The object to yield, or none when the await ends with `None`.
-    ///
-    /// # Errors
-    ///
-    /// `StopIteration` when the await ends with a value, or what it raises.
-    fn advance<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>>;
+    /// Yields what is to be waited for, or ends.
+    fn advance<'py>(this: &Bound<'py, Self>) -> Step<'py>;
 }
 
 /// Fills the slots of `class`, which is `T` or extends it. To be called before the class is used.
@@ -58,16 +57,5 @@ unsafe extern "C" fn next<T: AwaitedByItself>(this: *mut ffi::PyObject) -> *mut 
         let py = Python::assume_attached();
         (py, Borrowed::from_ptr(py, this).cast_unchecked::<T>())
     };
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::advance(&this))) {
-        Ok(Ok(Some(yielded))) => yielded.into_ptr(),
-        Ok(Ok(None)) => std::ptr::null_mut(),
-        Ok(Err(error)) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-        Err(payload) => {
-            super::runnable::panic_error(&*payload).restore(py);
-            std::ptr::null_mut()
-        }
-    }
+    trampoline(py, || T::advance(&this).into_next(py))
 }

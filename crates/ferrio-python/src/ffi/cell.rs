@@ -6,7 +6,7 @@
 //! coming back to the same cell; [`GilCell`] therefore counts borrows as `RefCell` does, and an access that re-enters
 //! is a panic in a test and never undefined behaviour.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::rc::Rc;
 
 use ferrio::engine::EventLoop;
@@ -90,10 +90,10 @@ impl<T> GilExclusive<T> {
         Self(RefCell::new(value))
     }
 
-    /// Runs `f` on the value, unless it is in use.
+    /// The value, unless it is in use; it is, until what is returned goes.
     #[inline]
-    pub(crate) fn try_use<R>(&self, _py: Python<'_>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
-        self.0.try_borrow_mut().ok().map(|mut value| f(&mut value))
+    pub(crate) fn try_use(&self, _py: Python<'_>) -> Option<RefMut<'_, T>> {
+        self.0.try_borrow_mut().ok()
     }
 
     /// The value, when the cell is no longer needed.

@@ -15,6 +15,21 @@ pub(crate) enum Step<'py> {
     Raised(PyErr),
 }
 
+impl Step<'_> {
+    /// What `tp_iternext` returns for it.
+    #[inline]
+    pub(super) fn into_next(self, py: Python<'_>) -> *mut ffi::PyObject {
+        match self {
+            Self::Yielded(yielded) => return yielded.into_ptr(),
+            // An iterator that ends without an exception ends with `None`.
+            Self::Returned(value) if value.is_none() => {}
+            Self::Returned(value) => super::stop_iteration::raise(value),
+            Self::Raised(error) => error.restore(py),
+        }
+        ptr::null_mut()
+    }
+}
+
 /// Resumes `coroutine` with `None`. Runs Python code.
 #[inline]
 pub(crate) fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Step<'py> {

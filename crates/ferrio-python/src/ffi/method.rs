@@ -11,6 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use pyo3::{Borrowed, PyClass};
 
+use super::runnable::trampoline;
+
 /// The arguments of one call, borrowed from the caller.
 pub(crate) struct CallArguments<'a, 'py> {
     positional: &'a [*mut ffi::PyObject],
@@ -152,6 +154,10 @@ impl<'a, 'py> CallArguments<'a, 'py> {
             }
         };
         let object = *all.first().ok_or_else(|| too_few(function, &["self"]))?;
+        if object.is_exact_instance_of::<T>() {
+            // SAFETY: of the very class.
+            return Ok((unsafe { object.cast_unchecked::<T>() }, all));
+        }
         Ok((object.cast::<T>()?, all))
     }
 
@@ -266,16 +272,11 @@ unsafe extern "C" fn call<M: FastMethod>(
         let arguments = CallArguments::new(py, arguments, count.unsigned_abs(), names);
         (py, Borrowed::from_ptr(py, this).cast_unchecked::<M::Class>(), arguments)
     };
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| M::call(&this, &arguments)));
-    match result {
-        Ok(Ok(value)) => value.into_ptr(),
-        Ok(Err(error)) => {
+    trampoline(py, || match M::call(&this, &arguments) {
+        Ok(value) => value.into_ptr(),
+        Err(error) => {
             error.restore(py);
             std::ptr::null_mut()
         }
-        Err(payload) => {
-            super::runnable::panic_error(&*payload).restore(py);
-            std::ptr::null_mut()
-        }
-    }
+    })
 }

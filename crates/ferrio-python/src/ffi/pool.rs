@@ -129,6 +129,31 @@ pub(crate) fn install<T: Pooled>(py: Python<'_>) {
     }
 }
 
+/// An object with these contents.
+///
+/// PyO3 calls the class's `tp_new` for it, by way of `object.__new__`; memory from the pool needs none of that.
+#[inline]
+pub(crate) fn make<T>(py: Python<'_>, contents: T) -> PyResult<Bound<'_, T>>
+where
+    T: Pooled<Base = ()> + Into<PyClassInitializer<T>>,
+{
+    // SAFETY: the lock is held. Memory from the pool is of the class, and all of it but the contents is as in a new object:
+    // nothing else has been written to since the last one went, but what `deallocate` has reset. The class has no base
+    // with contents of its own, so those that are written, at the place where PyO3 finds them, make the object complete.
+    unsafe {
+        let Some(object) = T::pool().pop() else {
+            return newborn::make(py, contents).map(|object| object.into_bound(py));
+        };
+        let class = T::type_object_raw(py);
+        ffi::PyObject_Init(object, class);
+        let object = Bound::from_owned_ptr(py, object).cast_into_unchecked::<T>();
+        let offset = std::ptr::from_ref(object.get()).addr() - object.as_ptr().addr();
+        object.as_ptr().byte_add(offset).cast::<T>().write(contents);
+        ffi::PyObject_GC_Track(object.as_ptr().cast());
+        Ok(object)
+    }
+}
+
 unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: ffi::Py_ssize_t) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls this with its lock held. An object from the pool has the class's size, and to the
     // garbage collector it is as good as new: neither followed nor finalized.

@@ -119,6 +119,18 @@ unsafe fn run<J: Job>(data: NonNull<()>) -> Flow {
     }
 }
 
+/// Runs `f` for the interpreter, to which it returns a new reference, or null with an exception set; a panic is one.
+///
+/// A pointer is all that crosses the catch: a `Result` with room for an error would be copied on the way, and copies of
+/// what has just been written in other pieces are slow.
+#[inline]
+pub(super) fn trampoline(py: Python<'_>, f: impl FnOnce() -> *mut ffi::PyObject) -> *mut ffi::PyObject {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
+        panic_error(&*payload).restore(py);
+        std::ptr::null_mut()
+    })
+}
+
 /// A panic, as the exception that Python sees.
 pub(super) fn panic_error(payload: &(dyn Any + Send)) -> PyErr {
     let text = payload.downcast_ref::<String>().map(String::as_str);

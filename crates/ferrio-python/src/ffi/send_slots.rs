@@ -10,7 +10,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::{Borrowed, PyClass};
 
 use super::coroutine::Step;
-use super::stop_iteration;
+use super::runnable::trampoline;
 use super::thread::attached;
 
 /// A class whose objects are coroutines.
@@ -72,18 +72,6 @@ unsafe extern "C" fn itself(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
     unsafe { ffi::Py_NewRef(this) }
 }
 
-/// # Safety
-///
-/// `this` is an object of class `T`.
-unsafe fn advance<T: Driven>(py: Python<'_>, this: *mut ffi::PyObject) -> Step<'_> {
-    // SAFETY: as this function's.
-    let this = unsafe { Borrowed::from_ptr(py, this).cast_unchecked::<T>() };
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::advance(&this))) {
-        Ok(step) => step,
-        Err(payload) => Step::Raised(super::runnable::panic_error(&*payload)),
-    }
-}
-
 // Both attach anew: plain Python code can be the caller, and what a frame drops is given up at once only so. Where a loop
 // of ours runs this counts to two.
 
@@ -92,14 +80,8 @@ unsafe extern "C" fn next<T: Driven>(this: *mut ffi::PyObject) -> *mut ffi::PyOb
     let py = unsafe { Python::assume_attached() };
     attached(py, |py| {
         // SAFETY: a slot of the class is called with an object of the class.
-        match unsafe { advance::<T>(py, this) } {
-            Step::Yielded(yielded) => return yielded.into_ptr(),
-            // An iterator that ends without an exception ends with `None`.
-            Step::Returned(value) if value.is_none() => {}
-            Step::Returned(value) => stop_iteration::with_value(value).restore(py),
-            Step::Raised(error) => error.restore(py),
-        }
-        std::ptr::null_mut()
+        let this = unsafe { Borrowed::from_ptr(py, this).cast_unchecked::<T>() };
+        trampoline(py, || T::advance(&this).into_next(py))
     })
 }
 
@@ -112,18 +94,26 @@ unsafe extern "C" fn send<T: Driven>(
     let py = unsafe { Python::assume_attached() };
     attached(py, |py| {
         // SAFETY: as above; the value is a live object.
-        let step = unsafe {
-            let begins = T::is_created(&Borrowed::from_ptr(py, this).cast_unchecked::<T>());
-            if begins && ffi::Py_IsNone(value) == 0 { Step::Raised(not_begun()) } else { advance::<T>(py, this) }
-        };
-        let (object, outcome) = match step {
-            Step::Yielded(yielded) => (yielded.into_ptr(), ffi::PySendResult::PYGEN_NEXT),
-            Step::Returned(value) => (value.into_ptr(), ffi::PySendResult::PYGEN_RETURN),
-            Step::Raised(error) => {
-                error.restore(py);
-                (std::ptr::null_mut(), ffi::PySendResult::PYGEN_ERROR)
+        let (this, is_none) =
+            unsafe { (Borrowed::from_ptr(py, this).cast_unchecked::<T>(), ffi::Py_IsNone(value) != 0) };
+        let mut outcome = ffi::PySendResult::PYGEN_ERROR;
+        let object = trampoline(py, || {
+            let step = if is_none || !T::is_created(&this) { T::advance(&this) } else { Step::Raised(not_begun()) };
+            match step {
+                Step::Yielded(yielded) => {
+                    outcome = ffi::PySendResult::PYGEN_NEXT;
+                    yielded.into_ptr()
+                }
+                Step::Returned(value) => {
+                    outcome = ffi::PySendResult::PYGEN_RETURN;
+                    value.into_ptr()
+                }
+                Step::Raised(error) => {
+                    error.restore(py);
+                    std::ptr::null_mut()
+                }
             }
-        };
+        });
         // SAFETY: the caller's place for a new reference.
         unsafe { *result = object };
         outcome

@@ -1,31 +1,73 @@
 //! A result as `StopIteration`, and back.
 
+use std::ptr;
+
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyTuple};
 
 /// The error that an iterator ends with to hand `value` to the `await` it serves.
-///
-/// A tuple or an exception is wrapped, since raising would spread or adopt it.
 pub(crate) fn with_value(value: Bound<'_, PyAny>) -> PyErr {
-    let py = value.py();
-    if !value.is_instance_of::<PyTuple>() && !value.is_instance_of::<pyo3::exceptions::PyBaseException>() {
-        // SAFETY: both are live; the function takes its own references and sets the exception that is fetched next.
-        unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
-        return PyErr::fetch(py);
-    }
-    match py.get_type::<PyStopIteration>().call1((value,)) {
+    match make(&value) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,
     }
 }
 
+/// Raises [`with_value`], for a slot that returns to the interpreter.
+#[inline]
+pub(super) fn raise(value: Bound<'_, PyAny>) {
+    let py = value.py();
+    let exception = if value.is(PyBool::new(py, true).as_any()) { with_true(value) } else { make(&value) };
+    match exception {
+        // SAFETY: the two references that are given away are owned: the class's own and that of the exception.
+        #[allow(deprecated, reason = "what replaces it is there from Python 3.12 on")]
+        Ok(exception) => unsafe {
+            let class = ffi::Py_NewRef(ffi::Py_TYPE(exception.as_ptr()).cast());
+            ffi::PyErr_Restore(class, exception.into_ptr(), ptr::null_mut());
+        },
+        Err(error) => error.restore(py),
+    }
+}
+
+/// The exception for True, which is what locks and events return.
+///
+/// An `await` looks at the value and lets the exception go, so one serves again and again. Code that drives a coroutine by
+/// hand may keep it, or change it: then there is another.
+fn with_true(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    static KEPT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let kept = KEPT.get_or_try_init(value.py(), || make(&value).map(Bound::unbind))?.bind(value.py());
+    // SAFETY: the object is alive, and was made as a `StopIteration` by `make`.
+    let is_untouched = unsafe {
+        let fields = &*kept.as_ptr().cast::<ffi::PyStopIterationObject>();
+        ffi::Py_REFCNT(kept.as_ptr()) == 1
+            && [fields.dict, fields.notes, fields.traceback, fields.context, fields.cause].iter().all(|it| it.is_null())
+            && fields.value == value.as_ptr()
+    };
+    if is_untouched { Ok(kept.clone()) } else { make(&value) }
+}
+
+/// `StopIteration(value)`, without a call: any value goes, also one that raising would take for arguments.
+fn make<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = value.py();
+    let arguments = PyTuple::new(py, [value])?;
+    // SAFETY: the class is static and makes its objects by this slot, from a tuple of arguments. What `__init__` would
+    // do besides is to set `value`, which is empty so far.
+    unsafe {
+        let class = ffi::PyExc_StopIteration.cast::<ffi::PyTypeObject>();
+        let Some(new) = (*class).tp_new else { return py.get_type::<PyStopIteration>().call1(arguments) };
+        let exception = Bound::from_owned_ptr_or_err(py, new(class, arguments.as_ptr(), ptr::null_mut()))?;
+        let fields = exception.as_ptr().cast::<ffi::PyStopIterationObject>();
+        let empty = std::mem::replace(&mut (*fields).value, value.clone().into_ptr());
+        ffi::Py_XDECREF(empty);
+        Ok(exception)
+    }
+}
+
 /// The value that `error` carries if it is a `StopIteration`; otherwise the error itself.
 pub(crate) fn into_value(py: Python<'_>, error: PyErr) -> Result<Bound<'_, PyAny>, PyErr> {
-    if error.is_instance_of::<PyStopIteration>(py) {
-        error.value(py).getattr(pyo3::intern!(py, "value"))
-    } else {
-        Err(error)
-    }
+    if error.is_instance_of::<PyStopIteration>(py) { error.value(py).getattr(intern!(py, "value")) } else { Err(error) }
 }

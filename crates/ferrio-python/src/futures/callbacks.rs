@@ -61,7 +61,7 @@ pub(super) enum Callbacks {
     #[default]
     None,
     One(Callback),
-    /// In a box, so that those who have none or one are no larger for it.
+    #[expect(clippy::box_collection, reason = "those who have none or one, nearly all, are a word smaller for it")]
     Many(Box<VecDeque<Callback>>),
 }
 
@@ -121,7 +121,7 @@ impl Callbacks {
     }
 
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.iter().try_for_each(|callback| callback.traverse(visit.clone()))
+        self.iter().try_for_each(|callback| callback.traverse(visit))
     }
 }
 

@@ -14,6 +14,7 @@ use super::future::{Future, NOT_INITIALIZED, State, invalid_state};
 use super::iter::FutureIter;
 use crate::asyncio;
 use crate::ffi::await_slots::AwaitedByItself;
+use crate::ffi::coroutine::Step;
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::pool::{Pool, Pooled};
@@ -171,7 +172,12 @@ impl Future {
     }
 
     pub(super) fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Self::advance(slf)
+        match Self::advance(slf) {
+            Step::Yielded(yielded) => Ok(Some(yielded)),
+            Step::Returned(result) if result.is_none() => Ok(None),
+            Step::Returned(result) => Err(stop_iteration::with_value(result)),
+            Step::Raised(error) => Err(error),
+        }
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -355,17 +361,16 @@ impl AwaitedByItself for Future {
     }
 
     #[inline]
-    fn advance<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn advance<'py>(this: &Bound<'py, Self>) -> Step<'py> {
         let py = this.py();
         let future = this.get();
-        if future.is_pending(py) {
-            if future.blocking.replace(py, true) {
-                return Err(PyRuntimeError::new_err("await wasn't used with future"));
-            }
-            return Ok(Some(this.clone().into_any()));
+        if !future.is_pending(py) {
+            return Self::result(this).map_or_else(Step::Raised, Step::Returned);
         }
-        let result = Self::result(this)?;
-        if result.is_none() { Ok(None) } else { Err(stop_iteration::with_value(result)) }
+        if future.blocking.replace(py, true) {
+            return Step::Raised(PyRuntimeError::new_err("await wasn't used with future"));
+        }
+        Step::Yielded(this.clone().into_any())
     }
 }
 

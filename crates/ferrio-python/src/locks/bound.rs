@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use crate::asyncio;
 use crate::ffi::call::call0;
 use crate::ffi::cell::GilCell;
+use crate::ffi::pool;
 use crate::futures::Future;
 use crate::loop_ref::LoopRef;
 
@@ -23,7 +24,7 @@ impl LoopBound {
     /// `RuntimeError` if no loop runs, or if another one does than the one the object belongs to.
     pub(crate) fn waiter<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Future>> {
         let py = object.py();
-        Bound::new(py, Future::new(py, self.bind(object)?)?)
+        pool::make(py, Future::new(py, self.bind(object)?)?)
     }
 
     fn bind(&self, object: &Bound<'_, PyAny>) -> PyResult<LoopRef> {

@@ -67,7 +67,9 @@ impl Notified for OuterDone {
 
 /// What is shielded, if it is a future of another make, and on whose behalf.
 #[pyclass(frozen, module = "ferrio._ferrio")]
-struct Shielded(GilCell<Option<(Py<PyAny>, Option<Py<PyAny>>)>>);
+struct Shielded(GilCell<Option<InnerAndAwaiter>>);
+
+type InnerAndAwaiter = (Py<PyAny>, Option<Py<PyAny>>);
 
 #[pymethods]
 impl Shielded {

@@ -11,6 +11,7 @@ use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::method::CallArguments;
+use crate::ffi::pool;
 use crate::ffi::runnable::{Job, leave};
 use crate::futures::Future;
 use crate::loop_ref::{Due, LoopRef, Timer};
@@ -82,7 +83,7 @@ impl Frame for Sleep {
 impl Sleep {
     fn fall_asleep<'py>(&mut self, py: Python<'py>, seconds: f64) -> PyResult<Next<'py>> {
         let loop_ref = LoopRef::running(py)?;
-        let future = Bound::new(py, Future::new(py, loop_ref.clone_ref(py))?)?;
+        let future = pool::make(py, Future::new(py, loop_ref.clone_ref(py))?)?;
         let timer = loop_ref.set_timer::<Resolve>(&future, Due::After(seconds), |py| {
             py.import("asyncio.futures")?
                 .getattr(intern!(py, "_set_result_unless_cancelled"))

@@ -122,6 +122,11 @@ impl Listener {
         Ok(())
     }
 
+    /// Accepts no more, for the time being.
+    pub(super) fn unwatch(&self, py: Python<'_>) {
+        drop(self.core(py).get().engine(py).reactor().unwatch(self.key, Direction::Read));
+    }
+
     /// Closes the socket, its registration first.
     pub(super) fn close(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
@@ -205,7 +210,7 @@ impl Listener {
             let work = runnable::<Resume>(this.clone().unbind());
             let timer = engine.push_at(engine.clock().now().saturating_add(BACK_OFF), work);
             listener.timer.set(py, Some(timer));
-            drop(engine.reactor().unwatch(listener.key, Direction::Read));
+            listener.unwatch(py);
         }
         // Other errors are those of one connection, or of the network.
         let text = if out_of_resources { "socket.accept() out of system resource" } else { "socket.accept() failed" };

@@ -3,7 +3,7 @@
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyList, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use super::Server;
 use crate::asyncio;
@@ -28,6 +28,26 @@ impl Server {
         let class = asyncio::transport_socket_class(py)?;
         let sockets = self.listeners(py).into_iter().map(|listener| class.call1((listener.get().socket(py),)));
         PyTuple::new(py, sockets.collect::<PyResult<Vec<_>>>()?)
+    }
+
+    /// The sockets themselves, which programs take over from a server; None once it is closed.
+    #[getter]
+    fn _sockets<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        if self.is_closed(py) {
+            return Ok(None);
+        }
+        let listeners = self.listeners(py);
+        PyList::new(py, listeners.iter().map(|listener| listener.get().socket(py))).map(Some)
+    }
+
+    /// The futures of those who wait for its end; None once it has come. asyncio's tests look.
+    #[getter]
+    fn _waiters<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        let waiters = self.state.with(py, |state| {
+            let waiters = state.waiters.as_ref()?;
+            Some(waiters.iter().map(|waiter| waiter.clone_ref(py)).collect::<Vec<_>>())
+        });
+        waiters.map(|waiters| PyList::new(py, waiters)).transpose()
     }
 
     /// Stops listening. Connections that were accepted go on. Closing it again does nothing.

@@ -72,7 +72,7 @@ impl Server {
         Ok(this)
     }
 
-    /// Begins to listen and to accept, unless it has begun.
+    /// Begins to listen and to accept, unless it has begun; on all sockets or on none.
     ///
     /// # Errors
     ///
@@ -83,12 +83,17 @@ impl Server {
         if server.serving.replace(py, true) {
             return Ok(());
         }
-        for listener in server.listeners(py) {
+        let listeners = server.listeners(py);
+        let started = listeners.iter().try_for_each(|listener| {
             let listener = listener.bind(py);
             listener.get().socket(py).call_method1(intern!(py, "listen"), (server.backlog,))?;
-            Listener::watch(listener)?;
+            Listener::watch(listener)
+        });
+        if started.is_err() {
+            server.serving.set(py, false);
+            listeners.iter().for_each(|listener| listener.get().unwatch(py));
         }
-        Ok(())
+        started
     }
 
     fn listeners(&self, py: Python<'_>) -> Vec<Py<Listener>> {
@@ -129,7 +134,7 @@ impl Server {
     }
 
     /// Stops listening. The connections go on.
-    fn close(this: &Bound<'_, Self>) -> PyResult<()> {
+    pub(crate) fn close(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let server = this.get();
         let Some(listeners) = server.state.with(py, |state| state.listeners.take()) else { return Ok(()) };
