@@ -2,8 +2,8 @@
 //!
 //! # Budget of a child
 //!
-//! Its task, an entry in the group's dictionary, and one in the loop's ready queue when it is done: the group is told natively,
-//! without a bound method, a handle or a context.
+//! Its task, an entry in the group's dictionary, and one in the loop's ready queue when it is done: the group is told
+//! natively, without a bound method, a handle or a context.
 
 use pyo3::exceptions::{
     PyBaseExceptionGroup, PyGeneratorExit, PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError,
@@ -19,6 +19,7 @@ use crate::ffi::async_function::{self, AsyncFunction};
 use crate::ffi::call::{method0, method1};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method::{self, CallArguments, FastMethod};
+use crate::ffi::raise::raise;
 use crate::futures::{Future, Notified};
 use crate::loop_ref::{LoopRef, report};
 use crate::tasks::{AnyFuture, Ending, cancel_future, cancellation, running_task};
@@ -157,30 +158,40 @@ impl TaskGroup {
     fn failed(this: &Bound<'_, Self>, task: &Bound<'_, PyAny>, error: Bound<'_, PyAny>) -> PyResult<()> {
         let py = this.py();
         let group = this.get();
+        let Some(parent) = group.parent(py) else {
+            // Nobody waits any more: the group was left by what ended the wait, such as the end of a generator.
+            return Self::report_failed(this, task, error, "its group has been left");
+        };
         group.add_error(&error);
-        let Some(parent) = group.parent(py) else { return Ok(()) };
         if AnyFuture::of(&parent).is_done()? {
-            let text = format!(
-                "Task {} has errored out but its parent task {} is already completed",
-                task.repr()?,
-                parent.repr()?
-            );
-            let entries =
-                [("message", PyString::new(py, &text).into_any()), ("exception", error), ("task", task.clone())];
-            if let Some(loop_ref) = group.loop_ref(py) {
-                // What must leave the loop leaves it with the notification.
-                if report(loop_ref.bind(py), &entries) == ferrio::engine::Flow::Break
-                    && let Some(error) = crate::ffi::runnable::take_leaving()
-                {
-                    return Err(error);
-                }
-            }
-            return Ok(());
+            let why = format!("its parent task {} is already completed", parent.repr()?);
+            return Self::report_failed(this, task, error, &why);
         }
         if !group.aborting.get(py) && !group.parent_cancel_requested.get(py) {
             // The body is to end as well, and the parent to go on afterwards as if nobody had cancelled it.
             Self::abort(this)?;
             Self::cancel_parent(this)?;
+        }
+        Ok(())
+    }
+
+    /// A child has failed whose exception the group cannot raise.
+    #[cold]
+    fn report_failed(
+        this: &Bound<'_, Self>,
+        task: &Bound<'_, PyAny>,
+        error: Bound<'_, PyAny>,
+        why: &str,
+    ) -> PyResult<()> {
+        let py = this.py();
+        let Some(loop_ref) = this.get().loop_ref(py) else { return Ok(()) };
+        let message = PyString::new(py, &format!("Task {} has errored out but {why}", task.repr()?)).into_any();
+        let entries = [("message", message), ("exception", error), ("task", task.clone())];
+        // What must leave the loop leaves it with the notification.
+        if report(loop_ref.bind(py), &entries) == ferrio::engine::Flow::Break
+            && let Some(error) = crate::ffi::runnable::take_leaving()
+        {
+            return Err(error);
         }
         Ok(())
     }
@@ -241,7 +252,7 @@ impl Notified for ChildDone {
 #[pymethods]
 impl TaskGroup {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "()")]
     fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
             entered: GilCopy::new(false),
@@ -560,7 +571,7 @@ impl Exiting {
         let (base_error, errors) =
             group.inner.with(py, |inner| (inner.base_error.take(), std::mem::take(&mut inner.errors)));
         if let Some(base_error) = base_error {
-            return Err(PyErr::from_value(base_error.into_bound(py)));
+            return Err(raise(base_error.into_bound(py).cast_into()?));
         }
         let parent = group.parent(py);
         let Cancellations { mut propagated, pending } = self.cancellations.take().map_or_else(Default::default, |c| *c);
