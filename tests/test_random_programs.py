@@ -56,6 +56,7 @@ def first_difference(ours, theirs):
 @example(program=[[("timeout", 2, [("group", [[("sleep", 5)]], [("sleep", 5)])])], [("sleep", 2), ("cancel", 0, "m")]])
 @example(program=[[("group", [[("fail",)], [("guard", [("sleep", 5)], [("fail",)], True)]], [("sleep", 5)])]])
 @example(program=[[], [("cancel", 2, "m"), ("limit", [("join", [])], 1)], [("wait_for_future", 5, False)]])
+@example(program=[[], [("cancel", 3, "message")], [("gather", [5], True)], []])
 def test_the_same_happens(package, program):
     ours = programs.run(STEPPED["ferrio"], program, package)
     difference = first_difference(ours, programs.run(STEPPED["asyncio"], program))

@@ -7,25 +7,28 @@ differs: what asyncio has on newer Pythons and ferrio on all.
 import asyncio
 import socket
 import sys
-from asyncio import all_tasks as all_tasks
-from asyncio import current_task as current_task
-from asyncio import ensure_future as ensure_future
-from asyncio import gather as gather
-from asyncio import iscoroutine as iscoroutine
-from asyncio import iscoroutinefunction as iscoroutinefunction
-from asyncio import isfuture as isfuture
-from asyncio import run_coroutine_threadsafe as run_coroutine_threadsafe
-from asyncio import shield as shield
-from asyncio import to_thread as to_thread
-from asyncio import wait as wait
-from asyncio import wrap_future as wrap_future
+from asyncio import (
+    all_tasks as all_tasks,
+    current_task as current_task,
+    ensure_future as ensure_future,
+    gather as gather,
+    iscoroutine as iscoroutine,
+    iscoroutinefunction as iscoroutinefunction,
+    isfuture as isfuture,
+    run_coroutine_threadsafe as run_coroutine_threadsafe,
+    shield as shield,
+    to_thread as to_thread,
+    wait as wait,
+    wrap_future as wrap_future,
+)
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
 from dataclasses import dataclass
+from os import PathLike
 from ssl import SSLContext
 from types import FrameType, GenericAlias
-from typing import Any, Generic, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
+from typing import IO, Any, Generic, Literal, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
 
 from _typeshed import SupportsWrite
 from typing_extensions import Buffer, disjoint_base
@@ -42,6 +45,9 @@ _FileDescriptor: TypeAlias = Any
 # What a socket's methods take and give: a tuple, or for Unix sockets a string or bytes.
 _Address: TypeAlias = Any
 _AddressInfo: TypeAlias = list[tuple[socket.AddressFamily, socket.SocketKind, int, str, _Address]]
+
+# A part of a command line.
+_Argument: TypeAlias = str | bytes | PathLike[str] | PathLike[bytes]
 
 class _TaskFactory(Protocol):
     def __call__(self, loop: asyncio.AbstractEventLoop, factory: _CoroutineLike[_T], /) -> asyncio.Future[_T]: ...
@@ -188,6 +194,45 @@ class EventLoop:
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> tuple[asyncio.Transport, _ProtocolT]: ...
+    # Pipes and subprocesses
+    def connect_read_pipe(
+        self, protocol_factory: Callable[[], _ProtocolT], pipe: Any
+    ) -> Coroutine[Any, Any, tuple[asyncio.ReadTransport, _ProtocolT]]: ...
+    def connect_write_pipe(
+        self, protocol_factory: Callable[[], _ProtocolT], pipe: Any
+    ) -> Coroutine[Any, Any, tuple[asyncio.WriteTransport, _ProtocolT]]: ...
+    def subprocess_exec(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        program: _Argument,
+        *args: _Argument,
+        stdin: int | IO[Any] | None = -1,
+        stdout: int | IO[Any] | None = -1,
+        stderr: int | IO[Any] | None = -1,
+        universal_newlines: Literal[False] = False,
+        shell: Literal[False] = False,
+        bufsize: Literal[0] = 0,
+        encoding: None = None,
+        errors: None = None,
+        text: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, tuple[asyncio.SubprocessTransport, _ProtocolT]]: ...
+    def subprocess_shell(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        cmd: bytes | str,
+        *,
+        stdin: int | IO[Any] | None = -1,
+        stdout: int | IO[Any] | None = -1,
+        stderr: int | IO[Any] | None = -1,
+        universal_newlines: Literal[False] = False,
+        shell: Literal[True] = True,
+        bufsize: Literal[0] = 0,
+        encoding: None = None,
+        errors: None = None,
+        text: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, tuple[asyncio.SubprocessTransport, _ProtocolT]]: ...
     # Threads
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
@@ -242,6 +287,18 @@ class Server(asyncio.Server):
     def close_clients(self) -> None: ...
     def abort_clients(self) -> None: ...
     async def __aexit__(self, *_exc: object) -> None: ...
+
+@final
+class ReadPipeTransport(asyncio.ReadTransport):
+    def __del__(self) -> None: ...
+
+@final
+class WritePipeTransport(asyncio.WriteTransport):
+    def __del__(self) -> None: ...
+
+@final
+class SubprocessTransport(asyncio.SubprocessTransport):
+    def __del__(self) -> None: ...
 
 @final
 class Runner:
@@ -370,3 +427,20 @@ if sys.version_info >= (3, 13):
     QueueShutDown = asyncio.QueueShutDown
 else:
     class QueueShutDown(Exception): ...
+
+@final
+class Timeout(asyncio.Timeout):  # type: ignore[misc]
+    def __new__(cls, when: float | None) -> Self: ...
+    def when(self) -> float | None: ...
+    def reschedule(self, when: float | None) -> None: ...
+    def expired(self) -> bool: ...
+
+def timeout(delay: float | None) -> Timeout: ...
+def timeout_at(when: float | None) -> Timeout: ...
+
+@disjoint_base
+class TaskGroup(asyncio.TaskGroup):
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def cancel(self) -> None: ...
+
+async def wait_for(fut: Awaitable[_T], timeout: float | None) -> _T: ...

@@ -12,15 +12,11 @@ import ferrio
 
 STREAMS = "needs transports"
 MISSING = {
-    "connect_read_pipe": STREAMS,
-    "connect_write_pipe": STREAMS,
     "create_datagram_endpoint": STREAMS,
     "create_unix_connection": STREAMS,
     "create_unix_server": STREAMS,
     "sendfile": STREAMS,
     "start_tls": "needs transports and TLS",
-    "subprocess_exec": "needs pipe transports",
-    "subprocess_shell": "needs pipe transports",
     "sock_sendfile": "needs the reactor's side of sendfile",
 }
 # asyncio's own Unix loops leave them at NotImplementedError, or have long lost them.

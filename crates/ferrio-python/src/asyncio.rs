@@ -55,6 +55,8 @@ imported! {
     socket_class = "socket"."socket";
     base_socket_class = "_socket"."socket";
     transport_class = "asyncio.transports"."Transport";
+    read_transport_class = "asyncio.transports"."ReadTransport";
+    subprocess_transport_class = "asyncio.transports"."SubprocessTransport";
     buffered_protocol_class = "asyncio.protocols"."BufferedProtocol";
     server_class = "asyncio.base_events"."Server";
     transport_socket_class = "asyncio.trsock"."TransportSocket";
@@ -82,11 +84,13 @@ imported! {
 /// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
 /// place, and what is called when the interpreter goes and imports nothing any more.
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
-    let classes = [handle_class, timer_handle_class, future_class, task_class, transport_class, server_class];
+    let classes = [handle_class, timer_handle_class, future_class, task_class, server_class];
+    let transports = [transport_class, read_transport_class, subprocess_transport_class];
     let others = [gathering_future_class, timeout_class, task_group_class, iscoroutine, current_task, all_tasks, warn];
     let locks = [lock_class, event_class, condition_class, semaphore_class, bounded_semaphore_class, barrier_class];
     let queues = [queue_class, lifo_queue_class, priority_queue_class];
-    classes.into_iter().chain(locks).chain(queues).chain(others).try_for_each(|name| name(py).map(drop))
+    let mut names = classes.into_iter().chain(transports).chain(locks).chain(queues).chain(others);
+    names.try_for_each(|name| name(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.

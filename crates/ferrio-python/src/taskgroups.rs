@@ -336,7 +336,7 @@ impl TaskGroup {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.inner.traverse(visit, |inner, visit| {
             if let Some(loop_ref) = &inner.loop_ref {
-                loop_ref.traverse(visit.clone())?;
+                loop_ref.traverse(visit)?;
             }
             visit.call(&inner.parent)?;
             visit.call(&inner.tasks)?;

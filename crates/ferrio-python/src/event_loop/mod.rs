@@ -17,6 +17,8 @@
 //! | [`dns`] | names and addresses |
 //! | [`connect`] | connections that this side makes |
 //! | [`serve`] | servers |
+//! | [`pipes`] | pipes that are given |
+//! | [`subprocesses`] | child processes |
 
 mod asyncgens;
 mod connect;
@@ -24,11 +26,13 @@ mod dns;
 mod errors;
 mod executor;
 mod fds;
+mod pipes;
 mod run;
 mod schedule;
 mod serve;
 mod signals;
 mod sock;
+mod subprocesses;
 mod tasks;
 
 pub(crate) use schedule::CallSoon;

@@ -202,7 +202,7 @@ impl Future {
         let error = error.unbind();
         let previous = this.get().inner.with(py, |inner| inner.rare().cancelled_error.replace(error));
         drop(previous);
-        // The error has the message with which the task was cancelled; who fetches the cancellation again gets none.
+        // The message was the exception's: who asks a second time gets one without, as from asyncio.
         Self::cancel(this, None).map(drop)
     }
 

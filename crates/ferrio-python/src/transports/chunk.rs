@@ -1,8 +1,9 @@
 //! Bytes that wait to be sent.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use crate::ffi::buffer::with_bytes;
 
@@ -40,4 +41,19 @@ impl Chunk {
         let rest = with_bytes(data, |bytes| bytes.get(sent..).unwrap_or_default().into())?;
         Ok((Self::Copied(rest), 0))
     }
+}
+
+/// # Errors
+///
+/// `TypeError` for what `write` does not take.
+pub(super) fn check_sendable(data: &Bound<'_, PyAny>) -> PyResult<()> {
+    let is_sendable = data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>();
+    if is_sendable {
+        return Ok(());
+    }
+    let class = data.get_type().name()?;
+    let text = format!("data argument must be a bytes, bytearray, or memoryview object, not {}", class.repr()?);
+    Err(PyTypeError::new_err(text))
 }

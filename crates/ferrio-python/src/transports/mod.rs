@@ -3,6 +3,8 @@
 //! | file | noun |
 //! |---|---|
 //! | [`socket`] | [`SocketTransport`], a connection over a stream socket |
+//! | [`pipe`] | [`ReadPipeTransport`] and [`WritePipeTransport`], one end of a pipe each |
+//! | [`subprocess`] | [`SubprocessTransport`], a child process and its pipes |
 //! | [`server`] | [`Server`], which accepts connections and gives each its transport |
 //! | [`protocol`] | the protocol of a transport, with the methods that are called for every message |
 //! | [`endpoint`] | who closes the descriptor |
@@ -20,10 +22,14 @@ mod address;
 mod callback;
 mod chunk;
 mod endpoint;
+mod pipe;
 mod protocol;
 mod server;
 mod socket;
+mod subprocess;
 
 pub(crate) use endpoint::Endpoint;
+pub(crate) use pipe::{NewPipe, ReadPipeTransport, WritePipeTransport};
 pub(crate) use server::Server;
 pub(crate) use socket::{NewSocketTransport, SocketTransport, Write};
+pub(crate) use subprocess::{NewSubprocess, SubprocessTransport};

@@ -8,6 +8,7 @@
 //! | [`timers`](Timers) | what runs at a time | the loop's thread |
 //! | [`reactor`](Reactor) | what runs when a descriptor is ready | the loop's thread |
 //! | [`signals`](Signals) | what runs when a signal arrived | the loop's thread; the pipe's far end is the handler's |
+//! | [`children`](ChildWatch) | what runs when a child process has ended | the loop's thread |
 //! | [`inject`](Inject) | what other threads hand over | any thread |
 //! | [`loop_handle`](LoopHandle) | all that another thread may hold of a loop | any thread |
 //! | [`task`](crate::spawn) | how a Rust future becomes runnables of a loop | the loop's thread; its waker is any thread's |
@@ -21,6 +22,7 @@
 //! For the same reason a method that replaces or removes a [`Runnable`] returns it, so that the caller drops it outside.
 
 mod blocking;
+mod children;
 mod clock;
 mod event_loop;
 mod inject;
@@ -35,6 +37,7 @@ mod task;
 mod timers;
 
 pub use blocking::{BlockingPool, BlockingTask};
+pub use children::ChildWatch;
 pub use clock::{Clock, Nanos};
 pub(crate) use event_loop::current_or_panic;
 pub use event_loop::{Entered, EventLoop};

@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+pub(super) fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
         match call() {
             Err(Errno::INTR) => {}
@@ -57,7 +57,7 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
     }
 }
 
-fn transfer(result: rustix::io::Result<usize>) -> io::Result<Transfer> {
+pub(super) fn transfer(result: rustix::io::Result<usize>) -> io::Result<Transfer> {
     match result {
         Ok(count) => Ok(Transfer::Done(count)),
         Err(Errno::AGAIN) => Ok(Transfer::WouldBlock),

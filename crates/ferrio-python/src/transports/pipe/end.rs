@@ -1,0 +1,373 @@
+//! What both kinds of pipe transports have.
+
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use ferrio::engine::{Direction, Flow, SourceKey};
+use ferrio::net::{PipeKind, pipe};
+use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyWeakrefReference};
+use pyo3::{PyClass, PyTraverseError, intern};
+
+use crate::asyncio;
+use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::descriptor::borrow;
+use crate::ffi::runnable::{Job, runnable};
+use crate::futures::Future;
+use crate::loop_ref::{LoopCore, try_report};
+use crate::os_error::{os_error, os_error_of};
+use crate::transports::callback;
+use crate::transports::protocol::Protocol;
+
+/// What a pipe transport is made of.
+pub(crate) struct NewPipe<'py> {
+    pub(crate) core: &'py Bound<'py, LoopCore>,
+    /// The object with a `fileno()` and a `close()`.
+    pub(crate) pipe: Bound<'py, PyAny>,
+    pub(crate) protocol: Bound<'py, PyAny>,
+    pub(crate) context: Py<PyAny>,
+    /// Gets the transport and the protocol once `connection_made` has been called.
+    pub(crate) waiter: Option<Py<Future>>,
+}
+
+/// One end of a pipe, in the hands of a transport.
+pub(super) struct End {
+    core: Py<LoopCore>,
+    /// What the protocol's methods are called in.
+    context: Py<PyAny>,
+    pipe: Py<PyAny>,
+    /// The pipe's descriptor, or the duplicate.
+    pub(super) fd: RawFd,
+    duplicate: GilCell<Option<OwnedFd>>,
+    key: SourceKey,
+    pub(super) protocol: Protocol,
+    pub(super) flags: GilCopy<Flags>,
+    waiter: GilCell<Option<Py<Future>>>,
+    /// What `connection_lost` will be given.
+    failure: GilCell<Option<Py<PyAny>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flags {
+    /// The pipe is not closed.
+    pub(super) open: bool,
+    /// `connection_made` has been called.
+    pub(super) begun: bool,
+    /// `close()` was called, or something ended the connection.
+    pub(super) closing: bool,
+    /// `connection_lost` is queued, or has been called.
+    pub(super) lost: bool,
+    /// `pause_reading()` was called last.
+    pub(super) paused: bool,
+    /// The reactor tells of input.
+    pub(super) reads_watched: bool,
+    /// The reactor tells of room for output.
+    pub(super) writes_watched: bool,
+}
+
+impl Flags {
+    const NEW: Self = Self {
+        open: true,
+        begun: false,
+        closing: false,
+        lost: false,
+        paused: false,
+        reads_watched: false,
+        writes_watched: false,
+    };
+}
+
+/// A transport that has one end of a pipe.
+pub(super) trait PipeTransport: PyClass {
+    fn end<'a>(this: &'a Bound<'_, Self>) -> &'a End;
+
+    /// Watches what is to be watched from the beginning on.
+    fn start(this: &Bound<'_, Self>) -> PyResult<()>;
+
+    /// Ends the transport because of `error`.
+    fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()>;
+}
+
+/// A transport that has been made: `connection_made`.
+struct Begin<T>(PhantomData<T>);
+
+impl<T: PipeTransport> Job for Begin<T> {
+    type Class = T;
+
+    fn run(this: &Bound<'_, T>) -> Flow {
+        run(this, || begin(this))
+    }
+}
+
+/// A transport whose connection is lost.
+struct Lost<T>(PhantomData<T>);
+
+impl<T: PipeTransport> Job for Lost<T> {
+    type Class = T;
+
+    fn run(this: &Bound<'_, T>) -> Flow {
+        run(this, || connection_lost(this))
+    }
+}
+
+/// Runs `f` as a callback of the loop on behalf of a transport.
+pub(super) fn run<T: PipeTransport>(this: &Bound<'_, T>, f: impl FnOnce() -> PyResult<()>) -> Flow {
+    let (py, end) = (this.py(), T::end(this));
+    callback::run(end.core(py), end.context.bind(py), this.as_any(), f)
+}
+
+impl End {
+    /// Takes the pipe, which must be one of `kinds`.
+    ///
+    /// # Errors
+    ///
+    /// `ValueError` with `refusal` if it is not; what the pipe's `fileno()` raises; `RuntimeError` if the loop is closed.
+    /// The pipe is still the caller's then.
+    pub(super) fn new(new: NewPipe<'_>, refusal: &'static str) -> PyResult<(Self, PipeKind)> {
+        let py = new.core.py();
+        let core = new.core.get();
+        core.check_open(py)?;
+        let number: RawFd = new.pipe.call_method0(intern!(py, "fileno"))?.extract()?;
+        if number < 0 {
+            return Err(os_error_of(py, libc::EBADF));
+        }
+        let raise = |error| os_error(py, &error);
+        let Some(kind) = pipe::kind(borrow(number)).map_err(raise)? else {
+            return Err(PyValueError::new_err(refusal));
+        };
+        let duplicate = match core.descriptors().transport_of(py, number) {
+            Some(_) => Some(pipe::duplicate(borrow(number)).map_err(raise)?),
+            None => None,
+        };
+        let fd = duplicate.as_ref().map_or(number, AsRawFd::as_raw_fd);
+        pipe::set_nonblocking(borrow(fd)).map_err(raise)?;
+        let end = Self {
+            core: new.core.clone().unbind(),
+            context: new.context,
+            pipe: new.pipe.unbind(),
+            fd,
+            duplicate: GilCell::new(duplicate),
+            key: core.engine(py).reactor().insert(fd),
+            protocol: Protocol::new(new.protocol.unbind()),
+            flags: GilCopy::new(Flags::NEW),
+            waiter: GilCell::new(new.waiter),
+            failure: GilCell::default(),
+        };
+        Ok((end, kind))
+    }
+
+    #[inline]
+    pub(super) fn core<'a, 'py>(&'a self, py: Python<'py>) -> &'a Bound<'py, LoopCore> {
+        self.core.bind(py)
+    }
+
+    #[inline]
+    pub(super) fn change(&self, py: Python<'_>, change: impl FnOnce(&mut Flags)) {
+        let mut flags = self.flags.get(py);
+        change(&mut flags);
+        self.flags.set(py, flags);
+    }
+
+    /// Has the reactor queue the transport as `J` when it is ready in `direction`.
+    pub(super) fn watch<J: Job>(&self, direction: Direction, this: &Bound<'_, J::Class>) -> PyResult<()> {
+        let py = this.py();
+        let core = self.core(py).get();
+        core.check_open(py)?;
+        let work = runnable::<J>(this.clone().unbind());
+        let before = core.engine(py).reactor().watch(self.key, direction, work);
+        drop(before.map_err(|error| os_error(py, &error))?);
+        self.change(py, |flags| match direction {
+            Direction::Read => flags.reads_watched = true,
+            Direction::Write => flags.writes_watched = true,
+        });
+        Ok(())
+    }
+
+    /// Ends the watch in `direction`, if there is one. Drops what the reactor held, which is not the last reference: the
+    /// caller has one.
+    pub(super) fn unwatch(&self, py: Python<'_>, direction: Direction) {
+        let flags = self.flags.get(py);
+        let watched = match direction {
+            Direction::Read => flags.reads_watched,
+            Direction::Write => flags.writes_watched,
+        };
+        if watched {
+            self.change(py, |flags| match direction {
+                Direction::Read => flags.reads_watched = false,
+                Direction::Write => flags.writes_watched = false,
+            });
+            drop(self.core(py).get().engine(py).reactor().unwatch(self.key, direction));
+        }
+    }
+
+    /// Gives the descriptor back, its registration first: the number may have another owner right afterwards.
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.flags.get(py).open {
+            return Ok(());
+        }
+        self.change(py, |flags| flags.open = false);
+        let core = self.core(py).get();
+        let queued = core.engine(py).reactor().remove(self.key);
+        core.descriptors().remove(py, self.fd);
+        drop(queued);
+        drop(self.duplicate.take(py));
+        self.pipe.bind(py).call_method0(intern!(py, "close")).map(drop)
+    }
+
+    /// The value that goes by `name`, or `default`.
+    pub(super) fn extra_info<'py>(
+        &self,
+        name: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = name.py();
+        Ok(if name.eq(intern!(py, "pipe"))? { Some(self.pipe.bind(py).clone()) } else { default })
+    }
+
+    /// The parts of a `repr`; `watched` and `more` are for an open pipe.
+    pub(super) fn describe(&self, py: Python<'_>, class: &str, watched: bool, more: Option<String>) -> String {
+        let flags = self.flags.get(py);
+        let mut words = vec![class.to_owned()];
+        if !flags.open {
+            words.push("closed".to_owned());
+        } else if flags.closing {
+            words.push("closing".to_owned());
+        }
+        words.push(format!("fd={}", self.fd));
+        match flags.open {
+            false => words.push("closed".to_owned()),
+            true if self.core(py).get().closed.get(py) => words.push("open".to_owned()),
+            true => {
+                words.push(if watched { "polling" } else { "idle" }.to_owned());
+                words.extend(more);
+            }
+        }
+        format!("<{}>", words.join(" "))
+    }
+
+    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.core)?;
+        visit.call(&self.context)?;
+        visit.call(&self.pipe)?;
+        self.protocol.traverse(visit)?;
+        self.waiter.traverse(visit, |waiter, visit| visit.call(waiter))?;
+        self.failure.traverse(visit, |failure, visit| visit.call(failure))
+    }
+
+    pub(super) fn clear(&self, py: Python<'_>) {
+        self.protocol.set(py, None);
+        drop((self.waiter.take(py), self.failure.take(py)));
+    }
+}
+
+/// Writes down who has the descriptor, and queues the transport's beginning.
+pub(super) fn open<T: PipeTransport>(this: &Bound<'_, T>) -> PyResult<()> {
+    let (py, end) = (this.py(), T::end(this));
+    let core = end.core(py).get();
+    core.descriptors().insert(py, end.fd, PyWeakrefReference::new(this.as_any())?.unbind());
+    core.push(py, runnable::<Begin<T>>(this.clone().unbind()));
+    Ok(())
+}
+
+fn begin<T: PipeTransport>(this: &Bound<'_, T>) -> PyResult<()> {
+    let (py, end) = (this.py(), T::end(this));
+    let protocol = end.protocol.get(py);
+    let made = match end.protocol.call1(intern!(py, "connection_made"), this.as_any()) {
+        Ok(_) => Ok(()),
+        // As with asyncio the connection goes on.
+        Err(error) => report(this, "protocol.connection_made() failed", error),
+    };
+    end.change(py, |flags| flags.begun = true);
+    let started = if end.flags.get(py).closing { Ok(()) } else { T::start(this) };
+    let started = started.or_else(|error| T::fatal_error(this, error, "Fatal error on pipe transport"));
+    if let Some(waiter) = end.waiter.take(py)
+        && waiter.get().is_pending(py)
+    {
+        Future::resolve(waiter.bind(py), (this, protocol).into_pyobject(py)?.into_any())?;
+    }
+    made.and(started)
+}
+
+/// Ends the connection now, and queues the protocol's last call.
+pub(super) fn lose<T: PipeTransport>(this: &Bound<'_, T>, failure: Option<Py<PyAny>>) -> PyResult<()> {
+    let (py, end) = (this.py(), T::end(this));
+    if end.flags.get(py).lost {
+        return Ok(());
+    }
+    end.change(py, |flags| (flags.closing, flags.lost) = (true, true));
+    end.unwatch(py, Direction::Read);
+    end.unwatch(py, Direction::Write);
+    drop(end.failure.replace(py, failure));
+    let core = end.core(py).get();
+    core.admit(py)?;
+    core.push(py, runnable::<Lost<T>>(this.clone().unbind()));
+    Ok(())
+}
+
+/// Tells the protocol, and gives up everything.
+fn connection_lost<T: PipeTransport>(this: &Bound<'_, T>) -> PyResult<()> {
+    let (py, end) = (this.py(), T::end(this));
+    let failure = end.failure.take(py).unwrap_or_else(|| py.None()).into_bound(py);
+    let told = match end.protocol.call1(intern!(py, "connection_lost"), &failure) {
+        Ok(_) => Ok(()),
+        Err(error) => report(this, "protocol.connection_lost() failed", error),
+    };
+    let closed = end.give_up(py);
+    end.protocol.set(py, None);
+    told.and(closed)
+}
+
+/// Hands `error` to the loop's exception handler.
+///
+/// # Errors
+///
+/// `error` if it leaves the loop.
+pub(super) fn report<T: PipeTransport>(this: &Bound<'_, T>, message: &str, error: PyErr) -> PyResult<()> {
+    let (py, end) = (this.py(), T::end(this));
+    if asyncio::leaves_the_loop(py, &error) {
+        return Err(error);
+    }
+    let protocol = end.protocol.get(py).unwrap_or_else(|| py.None().into_bound(py));
+    let entries = [
+        ("message", PyString::new(py, message).into_any()),
+        ("exception", error.into_value(py).into_bound(py).into_any()),
+        ("transport", this.clone().into_any()),
+        ("protocol", protocol),
+    ];
+    try_report(end.core(py).as_any(), &entries)
+}
+
+/// Logs a message about the transport in debug mode; `error` goes with it.
+pub(super) fn log_debug<T: PipeTransport>(this: &Bound<'_, T>, level: &str, message: &str, error: Option<&PyErr>) {
+    let (py, end) = (this.py(), T::end(this));
+    if !end.core(py).get().debug.get(py) {
+        return;
+    }
+    let logged = (|| {
+        let keywords = PyDict::new(py);
+        keywords.set_item("exc_info", error.map(|error| error.value(py)))?;
+        asyncio::logger(py)?.call_method(level, (message, this), Some(&keywords)).map(drop)
+    })();
+    if let Err(error) = logged {
+        error.write_unraisable(py, Some(this.as_any()));
+    }
+}
+
+/// Warns of a transport that was not closed, and closes its pipe.
+pub(super) fn close_unclosed<T: PipeTransport>(this: &Bound<'_, T>) {
+    let (py, end) = (this.py(), T::end(this));
+    if !end.flags.get(py).open {
+        return;
+    }
+    let warned = (|| {
+        let text = PyString::new(py, &format!("unclosed transport {}", this.as_any().repr()?));
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "source"), this)?;
+        asyncio::warn(py)?.call((text, py.get_type::<PyResourceWarning>()), Some(&keywords)).map(drop)
+    })();
+    if let Err(error) = end.give_up(py).and(warned) {
+        error.write_unraisable(py, Some(this.as_any()));
+    }
+}
