@@ -13,8 +13,6 @@ import ferrio
 STREAMS = "needs transports"
 MISSING = {
     "create_datagram_endpoint": STREAMS,
-    "create_unix_connection": STREAMS,
-    "create_unix_server": STREAMS,
     "sendfile": STREAMS,
     "start_tls": "needs transports and TLS",
     "sock_sendfile": "needs the reactor's side of sendfile",

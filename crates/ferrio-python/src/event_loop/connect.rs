@@ -234,10 +234,19 @@ fn interleaved(py: Python<'_>, infos: Vec<Py<PyAny>>, first: usize) -> PyResult<
 }
 
 /// A socket that is closed when this goes, unless it has been taken.
-struct OpenSocket(Option<Py<PyAny>>);
+pub(super) struct OpenSocket(Option<Py<PyAny>>);
 
 impl OpenSocket {
-    fn get<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<&'a Bound<'py, PyAny>> {
+    pub(super) fn new(socket: Py<PyAny>) -> Self {
+        Self(Some(socket))
+    }
+
+    /// Gives the socket to who closes it from now on.
+    pub(super) fn take(mut self) -> Option<Py<PyAny>> {
+        self.0.take()
+    }
+
+    pub(super) fn get<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<&'a Bound<'py, PyAny>> {
         match &self.0 {
             Some(socket) => Ok(socket.bind(py)),
             None => Err(PyOSError::new_err("the socket was taken")),
@@ -480,7 +489,11 @@ impl Runners {
 }
 
 /// Gives a connected socket a protocol and a transport; returns both once `connection_made` has been called.
-async fn establish(event_loop: &WeakLoop, mut socket: OpenSocket, factory: Py<PyAny>) -> PyResult<Py<PyAny>> {
+pub(super) async fn establish(
+    event_loop: &WeakLoop,
+    mut socket: OpenSocket,
+    factory: Py<PyAny>,
+) -> PyResult<Py<PyAny>> {
     let (waiter, transport) = Python::attach(|py| {
         let this = event_loop.get(py)?;
         let sock = socket.get(py)?;

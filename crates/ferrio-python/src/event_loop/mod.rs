@@ -17,6 +17,7 @@
 //! | [`dns`] | names and addresses |
 //! | [`connect`] | connections that this side makes |
 //! | [`serve`] | servers |
+//! | [`unix`] | connections and servers over Unix sockets |
 //! | [`pipes`] | pipes that are given |
 //! | [`subprocesses`] | child processes |
 
@@ -34,6 +35,7 @@ mod signals;
 mod sock;
 mod subprocesses;
 mod tasks;
+mod unix;
 
 pub(crate) use schedule::CallSoon;
 pub(crate) use tasks::CreateFuture;

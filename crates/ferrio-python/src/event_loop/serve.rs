@@ -11,7 +11,7 @@ use super::dns::{Lookup, lookup};
 use super::fds::WeakLoop;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
-use crate::transports::Server;
+use crate::transports::{Server, SocketFile};
 
 #[pymethods]
 impl EventLoop {
@@ -74,34 +74,46 @@ impl EventLoop {
                 };
                 Python::attach(|py| options.bind_all(&event_loop.get(py)?, infos.bind(py)))?
             };
-            let (server, turn) = Python::attach(|py| {
-                for sock in &sockets {
-                    sock.bind(py).call_method1(intern!(py, "setblocking"), (false,))?;
-                }
-                let this = event_loop.get(py)?;
-                let server = Server::create(this.as_super(), sockets, protocol_factory, backlog)?;
-                let turn = if start_serving {
-                    Server::start(&server).inspect_err(|_| {
-                        // The error that led here is the one to tell.
-                        _ = Server::close(&server);
-                    })?;
-                    Some(asyncio::sleep(py)?.call1((0,))?.unbind())
-                } else {
-                    None
-                };
-                PyResult::Ok((server.unbind(), turn))
-            })?;
-            if let Some(turn) = turn {
-                await_(turn).await?;
-            }
-            Python::attach(|py| {
-                if event_loop.get(py)?.as_super().get().debug.get(py) {
-                    asyncio::logger(py)?.call_method1("info", ("%r is serving", &server))?;
-                }
-                Ok(server.into_any())
-            })
+            let sockets = sockets.into_iter().map(|sock| (sock, None)).collect();
+            serve(&event_loop, sockets, protocol_factory, backlog, start_serving).await
         })
     }
+}
+
+/// Makes a server of sockets that are bound, each with the file that the server is to remove, and begins to serve.
+pub(super) async fn serve(
+    event_loop: &WeakLoop,
+    sockets: Vec<(Py<PyAny>, Option<SocketFile>)>,
+    factory: Py<PyAny>,
+    backlog: i32,
+    start_serving: bool,
+) -> PyResult<Py<PyAny>> {
+    let (server, turn) = Python::attach(|py| {
+        for (sock, _) in &sockets {
+            sock.bind(py).call_method1(intern!(py, "setblocking"), (false,))?;
+        }
+        let this = event_loop.get(py)?;
+        let server = Server::create(this.as_super(), sockets, factory, backlog)?;
+        let turn = if start_serving {
+            Server::start(&server).inspect_err(|_| {
+                // The error that led here is the one to tell.
+                _ = Server::close(&server);
+            })?;
+            Some(asyncio::sleep(py)?.call1((0,))?.unbind())
+        } else {
+            None
+        };
+        PyResult::Ok((server.unbind(), turn))
+    })?;
+    if let Some(turn) = turn {
+        await_(turn).await?;
+    }
+    Python::attach(|py| {
+        if event_loop.get(py)?.as_super().get().debug.get(py) {
+            asyncio::logger(py)?.call_method1("info", ("%r is serving", &server))?;
+        }
+        Ok(server.into_any())
+    })
 }
 
 /// The addresses of all hosts, each once.

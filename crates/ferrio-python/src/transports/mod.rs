@@ -30,6 +30,6 @@ mod subprocess;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use pipe::{NewPipe, ReadPipeTransport, WritePipeTransport};
-pub(crate) use server::Server;
+pub(crate) use server::{Server, SocketFile};
 pub(crate) use socket::{NewSocketTransport, SocketTransport, Write};
 pub(crate) use subprocess::{NewSubprocess, SubprocessTransport};

@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::Server;
+use super::{Server, SocketFile};
 use crate::asyncio;
 use crate::ffi::call::call0;
 use crate::ffi::cell::GilCopy;
@@ -37,6 +37,8 @@ const LARGEST_BATCH: u32 = 100;
 pub(super) struct Listener {
     server: Py<Server>,
     socket: Py<PyAny>,
+    /// What is to be removed when the socket is closed.
+    file: Option<SocketFile>,
     fd: RawFd,
     key: SourceKey,
     /// Whether accepted connections send small writes at once without being told: the kernel hands the option on.
@@ -81,7 +83,11 @@ impl Job for Resume {
 
 impl Listener {
     /// Makes a listener of a socket that is bound.
-    pub(super) fn create(server: &Bound<'_, Server>, socket: Py<PyAny>) -> PyResult<Py<Self>> {
+    pub(super) fn create(
+        server: &Bound<'_, Server>,
+        socket: Py<PyAny>,
+        file: Option<SocketFile>,
+    ) -> PyResult<Py<Self>> {
         let py = server.py();
         let fd = socket.bind(py).call_method0(intern!(py, "fileno"))?.extract()?;
         let key = server.get().core.get().engine(py).reactor().insert(fd);
@@ -89,6 +95,7 @@ impl Listener {
         let listener = Self {
             server: server.clone().unbind(),
             socket,
+            file,
             fd,
             key,
             has_nodelay: is_internet && socket::set_nodelay(borrow(fd)).is_ok(),
@@ -135,7 +142,11 @@ impl Listener {
         let engine = listener.core(py).get().engine(py);
         let timer = listener.timer.replace(py, None).and_then(|timer| engine.cancel_timer(timer));
         drop((timer, engine.reactor().remove(listener.key)));
-        listener.socket(py).call_method0(intern!(py, "close")).map(drop)
+        let closed = listener.socket(py).call_method0(intern!(py, "close")).map(drop);
+        match &listener.file {
+            Some(file) => closed.and(file.remove(py)),
+            None => closed,
+        }
     }
 
     /// Accepts a batch of connections.

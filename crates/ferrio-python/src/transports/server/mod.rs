@@ -3,6 +3,7 @@
 //! | file | topic |
 //! |---|---|
 //! | [`listener`] | one listening socket: accepting in batches, backing off |
+//! | [`socket_file`] | the file of a Unix socket |
 //! | [`methods`] | what Python sees |
 //!
 //! The reactor keeps a server that is serving; its transports keep it until they are lost. The server knows its
@@ -10,6 +11,9 @@
 
 mod listener;
 mod methods;
+mod socket_file;
+
+pub(crate) use socket_file::SocketFile;
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
@@ -49,10 +53,10 @@ struct State {
 }
 
 impl Server {
-    /// Makes a server of sockets that are bound, and in the context that is current.
+    /// Makes a server of sockets that are bound, and in the context that is current. The files are removed when it closes.
     pub(crate) fn create<'py>(
         core: &Bound<'py, LoopCore>,
-        sockets: Vec<Py<PyAny>>,
+        sockets: Vec<(Py<PyAny>, Option<SocketFile>)>,
         factory: Py<PyAny>,
         backlog: i32,
     ) -> PyResult<Bound<'py, Self>> {
@@ -66,8 +70,8 @@ impl Server {
             state: GilCell::new(State { waiters: Some(Vec::new()), ..State::default() }),
         };
         let this = Bound::new(py, server)?;
-        let listeners =
-            sockets.into_iter().map(|socket| Listener::create(&this, socket)).collect::<PyResult<Vec<_>>>()?;
+        let listeners = sockets.into_iter().map(|(socket, file)| Listener::create(&this, socket, file));
+        let listeners = listeners.collect::<PyResult<Vec<_>>>()?;
         this.get().state.with(py, |state| state.listeners = Some(listeners));
         Ok(this)
     }
