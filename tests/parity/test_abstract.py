@@ -12,7 +12,6 @@ import ferrio
 
 STREAMS = "needs transports"
 MISSING = {
-    "create_datagram_endpoint": STREAMS,
     "sendfile": STREAMS,
     "start_tls": "needs transports and TLS",
     "sock_sendfile": "needs the reactor's side of sendfile",

@@ -54,6 +54,8 @@ imported! {
     check_ssl_socket = "asyncio.base_events"."_check_ssl_socket";
     socket_class = "socket"."socket";
     base_socket_class = "_socket"."socket";
+    /// The only class that is both a `Transport` and a `DatagramTransport`, as tests of the transport ask.
+    datagram_transport_class = "asyncio.selector_events"."_SelectorDatagramTransport";
     transport_class = "asyncio.transports"."Transport";
     read_transport_class = "asyncio.transports"."ReadTransport";
     subprocess_transport_class = "asyncio.transports"."SubprocessTransport";
@@ -85,7 +87,7 @@ imported! {
 /// place, and what is called when the interpreter goes and imports nothing any more.
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
     let classes = [handle_class, timer_handle_class, future_class, task_class, server_class];
-    let transports = [transport_class, read_transport_class, subprocess_transport_class];
+    let transports = [transport_class, read_transport_class, datagram_transport_class, subprocess_transport_class];
     let others = [gathering_future_class, timeout_class, task_group_class, iscoroutine, current_task, all_tasks, warn];
     let locks = [lock_class, event_class, condition_class, semaphore_class, bounded_semaphore_class, barrier_class];
     let queues = [queue_class, lifo_queue_class, priority_queue_class];

@@ -54,7 +54,9 @@ mod _ferrio {
     #[pymodule_export]
     use crate::testing::_NativeEcho;
     #[pymodule_export]
-    use crate::transports::{ReadPipeTransport, Server, SocketTransport, SubprocessTransport, WritePipeTransport};
+    use crate::transports::{
+        DatagramTransport, ReadPipeTransport, Server, SocketTransport, SubprocessTransport, WritePipeTransport,
+    };
 
     /// Completes the classes by what PyO3 does not offer.
     #[pymodule_init]
@@ -85,6 +87,7 @@ mod _ferrio {
         finalizer::install::<Coroutine>(py)?;
         finalizer::install_with_deallocator::<EventLoop>(py)?;
         finalizer::install_with_deallocator::<SocketTransport>(py)?;
+        finalizer::install_with_deallocator::<DatagramTransport>(py)?;
         finalizer::install_with_deallocator::<ReadPipeTransport>(py)?;
         finalizer::install_with_deallocator::<WritePipeTransport>(py)?;
         finalizer::install_with_deallocator::<SubprocessTransport>(py)?;

@@ -205,7 +205,7 @@ pub(super) fn check_stream_socket(sock: &Py<PyAny>) -> PyResult<()> {
 }
 
 /// The addresses that a lookup has found.
-fn found(infos: Py<PyAny>) -> PyResult<Vec<Py<PyAny>>> {
+pub(super) fn found(infos: Py<PyAny>) -> PyResult<Vec<Py<PyAny>>> {
     let infos = Python::attach(|py| infos.bind(py).try_iter()?.map(|info| info.map(Bound::unbind)).collect());
     match infos {
         Ok(infos) if Vec::is_empty(&infos) => Err(PyOSError::new_err("getaddrinfo() returned empty list")),

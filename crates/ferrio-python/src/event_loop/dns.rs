@@ -258,10 +258,11 @@ pub(super) async fn ensure_resolved(
     }
 }
 
-/// Which addresses a stream socket is to have.
+/// Which addresses a socket is to have, a stream socket unless it is said.
 pub(super) struct Lookup {
     host: Py<PyAny>,
     port: Py<PyAny>,
+    kind: i32,
     family: Py<PyAny>,
     proto: Py<PyAny>,
     flags: Py<PyAny>,
@@ -281,21 +282,26 @@ impl Lookup {
         let or_zero = |value: &Option<Py<PyAny>>| value.as_ref().unwrap_or(&zero).clone_ref(py);
         let or_none = |value: Option<Py<PyAny>>| value.unwrap_or_else(|| py.None());
         let (host, port) = (or_none(host), or_none(port));
-        Ok(Self { host, port, family: or_zero(family), proto: or_zero(proto), flags: or_zero(flags) })
+        let kind = libc::SOCK_STREAM;
+        Ok(Self { host, port, kind, family: or_zero(family), proto: or_zero(proto), flags: or_zero(flags) })
+    }
+
+    pub(super) fn for_datagrams(self) -> Self {
+        Self { kind: libc::SOCK_DGRAM, ..self }
     }
 }
 
-/// What `getaddrinfo` returns for a stream socket; nobody is asked if `host` is an address already.
+/// What `getaddrinfo` returns; nobody is asked if `host` is an address already.
 pub(super) async fn lookup(event_loop: &WeakLoop, lookup: Lookup) -> PyResult<Py<PyAny>> {
     let answer = Python::attach(|py| {
-        let Lookup { host, port, family, proto, flags } = &lookup;
-        let info = asyncio::ipaddr_info(py)?.call1((host, port, family, libc::SOCK_STREAM, proto))?;
+        let Lookup { host, port, kind, family, proto, flags } = &lookup;
+        let info = asyncio::ipaddr_info(py)?.call1((host, port, family, kind, proto))?;
         if !info.is_none() {
             return Ok(Answer::Given(PyList::new(py, [info])?.into_any().unbind()));
         }
         let keywords = PyDict::new(py);
         keywords.set_item(intern!(py, "family"), family)?;
-        keywords.set_item(intern!(py, "type"), libc::SOCK_STREAM)?;
+        keywords.set_item(intern!(py, "type"), kind)?;
         keywords.set_item(intern!(py, "proto"), proto)?;
         keywords.set_item(intern!(py, "flags"), flags)?;
         let found = event_loop.get(py)?.call_method(intern!(py, "getaddrinfo"), (host, port), Some(&keywords))?;

@@ -18,11 +18,13 @@
 //! | [`connect`] | connections that this side makes |
 //! | [`serve`] | servers |
 //! | [`unix`] | connections and servers over Unix sockets |
+//! | [`datagrams`] | datagram sockets |
 //! | [`pipes`] | pipes that are given |
 //! | [`subprocesses`] | child processes |
 
 mod asyncgens;
 mod connect;
+mod datagrams;
 mod dns;
 mod errors;
 mod executor;

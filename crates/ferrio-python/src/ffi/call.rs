@@ -66,6 +66,22 @@ pub(crate) fn method1<'py>(
     }
 }
 
+/// `object.name(first, second)`, without making the bound method.
+#[inline]
+pub(crate) fn method2<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    first: &Bound<'py, PyAny>,
+    second: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [object.as_ptr(), first.as_ptr(), second.as_ptr()];
+    // SAFETY: live objects, three of them; returns a new reference, or null with an exception set.
+    unsafe {
+        let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 3, std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(object.py(), result)
+    }
+}
+
 /// `object.name()`, without making the bound method.
 #[inline]
 pub(crate) fn method0<'py>(object: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {

@@ -3,6 +3,7 @@
 //! | file | noun |
 //! |---|---|
 //! | [`socket`] | [`SocketTransport`], a connection over a stream socket |
+//! | [`datagram`] | [`DatagramTransport`], a datagram socket |
 //! | [`pipe`] | [`ReadPipeTransport`] and [`WritePipeTransport`], one end of a pipe each |
 //! | [`subprocess`] | [`SubprocessTransport`], a child process and its pipes |
 //! | [`server`] | [`Server`], which accepts connections and gives each its transport |
@@ -21,6 +22,7 @@
 mod address;
 mod callback;
 mod chunk;
+mod datagram;
 mod endpoint;
 mod pipe;
 mod protocol;
@@ -28,6 +30,7 @@ mod server;
 mod socket;
 mod subprocess;
 
+pub(crate) use datagram::{DatagramTransport, NewDatagramTransport};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use pipe::{NewPipe, ReadPipeTransport, WritePipeTransport};
 pub(crate) use server::{Server, SocketFile};

@@ -85,6 +85,31 @@ pub fn recv_uninit(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io
     transfer(retry(|| net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, count)| count)))
 }
 
+/// Receives a datagram into `buffer`, and tells where it comes from; `None` if there is none. What there is no room for is
+/// lost.
+///
+/// # Errors
+///
+/// What `recvfrom` reports, `ECONNREFUSED` for one, of an earlier datagram.
+#[inline]
+pub fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<(usize, Address)>> {
+    match retry(|| net::recvfrom(socket, &mut *buffer, RecvFlags::DONTWAIT)) {
+        Ok((_, count, sender)) => Ok(Some((count, sender.map_or(Address::NAMELESS, Address::from)))),
+        Err(Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends `bytes` as one datagram to `address`.
+///
+/// # Errors
+///
+/// What `sendto` reports, `EMSGSIZE` for one.
+#[inline]
+pub fn send_to(socket: BorrowedFd<'_>, bytes: &[u8], address: &SocketAddr) -> io::Result<Transfer> {
+    transfer(retry(|| net::sendto(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT, address)))
+}
+
 /// Sends as much of `bytes` as the socket takes. A peer that is gone is an error, never a signal.
 ///
 /// # Errors

@@ -1,0 +1,249 @@
+//! Beginning, failing, closing, and the protocol's last call, in the order that a `SocketTransport` has them.
+
+use ferrio::engine::{Direction, Flow};
+use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefReference};
+
+use super::send::Output;
+use super::{Beginning, DatagramTransport, Family, Flags, NewDatagramTransport};
+use crate::asyncio;
+use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::runnable::{Job, runnable};
+use crate::futures::Future;
+use crate::loop_ref::try_report;
+use crate::transports::callback;
+use crate::transports::endpoint::Endpoint;
+use crate::transports::protocol::Protocol;
+
+/// A transport that has been made: `connection_made`, and from then on it reads.
+struct Begin;
+
+impl Job for Begin {
+    type Class = DatagramTransport;
+
+    fn run(this: &Bound<'_, DatagramTransport>) -> Flow {
+        let (py, transport) = (this.py(), this.get());
+        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), || DatagramTransport::begin(this))
+    }
+}
+
+/// A transport that is lost.
+struct Lost;
+
+impl Job for Lost {
+    type Class = DatagramTransport;
+
+    fn run(this: &Bound<'_, DatagramTransport>) -> Flow {
+        let (py, transport) = (this.py(), this.get());
+        let lost = || DatagramTransport::connection_lost(this);
+        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), lost)
+    }
+}
+
+impl DatagramTransport {
+    /// Makes a transport, and queues its beginning.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` if another transport has the descriptor, or the loop is closed.
+    pub(crate) fn create<'py>(new: NewDatagramTransport<'py>) -> PyResult<Bound<'py, Self>> {
+        let py = new.core.py();
+        let core = new.core.get();
+        core.check_open(py)?;
+        let socket = &new.socket;
+        let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+        if let Some(other) = core.descriptors().transport_of(py, fd) {
+            let text = format!("File descriptor {fd} is used by transport {}", other.bind(py).repr()?);
+            return Err(PyRuntimeError::new_err(text));
+        }
+        let family = match socket.getattr(intern!(py, "family"))?.extract()? {
+            libc::AF_INET => Family::V4,
+            libc::AF_INET6 => Family::V6,
+            _ => Family::Other,
+        };
+        let name_by = |method| socket.call_method0(method).ok();
+        let local_name = name_by(intern!(py, "getsockname")).map(Bound::unbind);
+        // The end of a Unix socket without a name is known to the kernel, but an empty text here.
+        let peer_name = name_by(intern!(py, "getpeername"));
+        let connected = peer_name.as_ref().map_or(Ok(false), |name| name.is_truthy())?;
+        let view = asyncio::transport_socket_class(py)?.call1((socket,))?.unbind();
+        let transport = Self {
+            core: new.core.clone().unbind(),
+            context: new.context,
+            fd,
+            key: core.engine(py).reactor().insert(fd),
+            family,
+            remote: new.remote,
+            local_name,
+            peer_name: peer_name.map(Bound::unbind),
+            connected,
+            flags: GilCopy::new(Flags::default()),
+            lost: GilCopy::new(0),
+            protocol: Protocol::new(new.protocol.unbind()),
+            output: GilCell::new(Output::default()),
+            endpoint: GilCell::new(Endpoint::Socket(new.socket.unbind())),
+            socket: GilCell::new(Some(view)),
+            beginning: GilCell::new(Some(Box::new(Beginning { waiter: new.waiter }))),
+            failure: GilCell::default(),
+        };
+        let this = Bound::new(py, transport)?;
+        core.descriptors().insert(py, fd, PyWeakrefReference::new(&this)?.unbind());
+        core.push(py, runnable::<Begin>(this.clone().unbind()));
+        Ok(this)
+    }
+
+    fn begin(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let protocol = transport.protocol.get(py);
+        let made = match transport.protocol.call1(intern!(py, "connection_made"), this.as_any()) {
+            // As with asyncio the transport goes on.
+            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
+                let message = PyString::new(py, "protocol.connection_made() failed");
+                try_report(transport.core(py).as_any(), &Self::entries(this, message, error))
+            }
+            made => made.map(drop),
+        };
+        let flags = transport.flags.get(py);
+        let watched = if flags.closing || flags.paused { Ok(()) } else { Self::watch_reads(this) };
+        let watched = watched.or_else(|error| Self::fatal_error(this, error, "Fatal read error on datagram transport"));
+        let waiter = transport.beginning.take(py).and_then(|beginning| beginning.waiter);
+        if let Some(waiter) = waiter
+            && waiter.get().is_pending(py)
+        {
+            Future::resolve(waiter.bind(py), (this, protocol).into_pyobject(py)?.into_any())?;
+        }
+        made.and(watched)
+    }
+
+    pub(super) fn resume_reading(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let flags = transport.flags.get(py);
+        if flags.closing || !flags.paused {
+            return Ok(());
+        }
+        transport.change(py, |flags| flags.paused = false);
+        // Before it has begun, the beginning will see to it.
+        let has_begun = transport.beginning.with(py, |beginning| beginning.is_none());
+        if has_begun { Self::watch_reads(this) } else { Ok(()) }
+    }
+
+    /// Closes the transport when what is buffered has been sent.
+    pub(super) fn close(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if transport.flags.get(py).closing {
+            return Ok(());
+        }
+        transport.change(py, |flags| flags.closing = true);
+        transport.unwatch(py, Direction::Read);
+        // A watch without a buffer is one that was left after an error; its turn finds the transport lost.
+        if transport.output.with(py, |output| output.is_empty()) { Self::lose(this) } else { Ok(()) }
+    }
+
+    /// Ends the transport now: what is buffered is dropped.
+    pub(super) fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if transport.is_lost(py) {
+            return Ok(());
+        }
+        let waiting = transport.output.with(py, Output::take);
+        transport.change(py, |flags| flags.closing = true);
+        transport.unwatch(py, Direction::Read);
+        drop(transport.failure.replace(py, failure));
+        let lost = Self::lose(this);
+        drop(waiting);
+        lost
+    }
+
+    fn lose(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        transport.unwatch(py, Direction::Write);
+        transport.lost.set(py, 1);
+        let core = transport.core(py).get();
+        core.admit(py)?;
+        core.push(py, runnable::<Lost>(this.clone().unbind()));
+        Ok(())
+    }
+
+    /// Ends the transport because of `error`, and tells of it.
+    ///
+    /// # Errors
+    ///
+    /// `error` if it leaves the loop.
+    #[cold]
+    pub(super) fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()> {
+        let py = this.py();
+        if asyncio::leaves_the_loop(py, &error) {
+            return Err(error);
+        }
+        let failure = error.clone_ref(py).into_value(py).into_any();
+        if !error.is_instance_of::<PyOSError>(py) {
+            let entries = Self::entries(this, PyString::new(py, message), error);
+            try_report(this.get().core(py).as_any(), &entries)?;
+        }
+        Self::force_close(this, Some(failure))
+    }
+
+    /// What the exception handler is given.
+    pub(super) fn entries<'py>(
+        this: &Bound<'py, Self>,
+        message: Bound<'py, PyString>,
+        error: PyErr,
+    ) -> [(&'static str, Bound<'py, PyAny>); 4] {
+        let py = this.py();
+        let protocol = this.get().protocol.get(py).unwrap_or_else(|| py.None().into_bound(py));
+        [
+            ("message", message.into_any()),
+            ("exception", error.into_value(py).into_bound(py).into_any()),
+            ("transport", this.clone().into_any()),
+            ("protocol", protocol),
+        ]
+    }
+
+    /// Tells the protocol, and gives up everything.
+    pub(super) fn connection_lost(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let failure = transport.failure.take(py).unwrap_or_else(|| py.None()).into_bound(py);
+        let told = match transport.protocol.call1(intern!(py, "connection_lost"), &failure) {
+            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
+                let message = PyString::new(py, "protocol.connection_lost() failed");
+                try_report(transport.core(py).as_any(), &Self::entries(this, message, error))
+            }
+            told => told.map(drop),
+        };
+        let closed = transport.give_up(py);
+        transport.protocol.set(py, None);
+        told.and(closed)
+    }
+
+    /// Gives the descriptor back, its registration first: the number may have another owner right afterwards.
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        let core = self.core(py).get();
+        let queued = core.engine(py).reactor().remove(self.key);
+        core.descriptors().remove(py, self.fd);
+        drop(queued);
+        self.endpoint.take(py).close(py)
+    }
+
+    pub(super) fn close_unclosed(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if !transport.endpoint.with(py, |endpoint| endpoint.is_open()) {
+            return Ok(());
+        }
+        let text = PyString::new(py, &format!("unclosed transport {}", this.repr()?));
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "source"), this)?;
+        let arguments = PyTuple::new(py, [text.into_any(), py.get_type::<PyResourceWarning>().into_any()])?;
+        let warned = py.import("warnings")?.call_method(intern!(py, "warn"), arguments, Some(&keywords));
+        transport.give_up(py)?;
+        warned.map(drop)
+    }
+}

@@ -1,0 +1,145 @@
+//! What Python sees of a transport.
+
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::DatagramTransport;
+use crate::asyncio;
+use crate::loop_ref::LoopCore;
+
+#[pymethods]
+impl DatagramTransport {
+    /// Sends `data`, a bytes, bytearray or memoryview, as one datagram to `addr`, which may be left out if the transport
+    /// has a remote address; or buffers what the kernel does not take now. Does not block. Errors of the system go to the
+    /// protocol's `error_received`.
+    ///
+    /// Raises TypeError for what has no bytes, ValueError for another address than the transport's.
+    #[pyo3(signature = (data, addr=None))]
+    fn sendto(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, addr: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        Self::send(slf, data, addr)
+    }
+
+    /// Closes the transport when what is buffered has been sent; nothing is received any more. The protocol's
+    /// `connection_lost(None)` is called in a later turn.
+    #[pyo3(name = "close")]
+    fn close_method(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::close(slf)
+    }
+
+    /// Closes the transport without sending what is buffered. `connection_lost(None)` is called in a later turn.
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::force_close(slf, None)
+    }
+
+    /// Whether the transport is closing or closed.
+    fn is_closing(&self, py: Python<'_>) -> bool {
+        self.flags.get(py).closing
+    }
+
+    /// Whether datagrams are received.
+    fn is_reading(&self, py: Python<'_>) -> bool {
+        let flags = self.flags.get(py);
+        !flags.closing && !flags.paused
+    }
+
+    /// Stops receiving until `resume_reading()`. Does nothing if it is paused or closing.
+    fn pause_reading(&self, py: Python<'_>) {
+        if self.is_reading(py) {
+            self.change(py, |flags| flags.paused = true);
+        }
+    }
+
+    /// Receives again. Does nothing if it is not paused, or closing.
+    #[pyo3(name = "resume_reading")]
+    fn resume_reading_method(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::resume_reading(slf)
+    }
+
+    /// Sets the sizes of the buffer, in bytes, above which the protocol's `pause_writing()` is called, and at which
+    /// `resume_writing()` is. `high` is 64 KiB unless it is given, or four times `low`; `low` is a quarter of `high`.
+    ///
+    /// Raises ValueError unless high >= low >= 0.
+    #[pyo3(signature = (high=None, low=None))]
+    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+        Self::set_limits(slf, high, low)
+    }
+
+    /// The two sizes of `set_write_buffer_limits`, in bytes: `(low, high)`.
+    fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
+        let limits = self.output.with(py, |output| output.limits());
+        (limits.low(), limits.high())
+    }
+
+    /// How many bytes wait to be sent, with eight for each datagram.
+    fn get_write_buffer_size(&self, py: Python<'_>) -> usize {
+        self.output.with(py, |output| output.size())
+    }
+
+    /// Has `protocol` told of everything from now on.
+    fn set_protocol(&self, protocol: Bound<'_, PyAny>) {
+        self.protocol.set(protocol.py(), Some(protocol.clone().unbind()));
+    }
+
+    /// The protocol; None once the transport is closed.
+    pub(crate) fn get_protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.protocol.get(py)
+    }
+
+    /// The `socket` (an asyncio.TransportSocket), `sockname` or `peername`; `default` for other names.
+    #[pyo3(signature = (name, default=None))]
+    fn get_extra_info(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        default: Option<Py<PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let Ok(name) = name.cast::<PyString>() else { return Ok(default) };
+        Ok(match name.to_str()? {
+            "socket" => self.socket.with(py, |socket| socket.as_ref().map(|socket| socket.clone_ref(py))),
+            "sockname" => self.local_name.as_ref().map(|name| name.clone_ref(py)),
+            "peername" => self.peer_name.as_ref().map(|name| name.clone_ref(py)),
+            _ => default,
+        })
+    }
+
+    #[getter]
+    fn _loop<'py>(&self, py: Python<'py>) -> Bound<'py, LoopCore> {
+        self.core(py).clone()
+    }
+
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        asyncio::datagram_transport_class(slf.py()).cloned()
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let py = slf.py();
+        let transport = slf.get();
+        let flags = transport.flags.get(py);
+        let mut words = vec![slf.get_type().name()?.to_string()];
+        let is_open = transport.endpoint.with(py, |endpoint| endpoint.is_open());
+        if !is_open {
+            words.push("closed".to_owned());
+        } else if flags.closing {
+            words.push("closing".to_owned());
+        }
+        words.push(format!("fd={}", transport.fd));
+        if is_open && !transport.core(py).get().closed.get(py) {
+            let word = |polls: bool| if polls { "polling" } else { "idle" };
+            let size = transport.get_write_buffer_size(py);
+            words.push(format!("read={}", word(flags.reads_watched && !flags.paused)));
+            words.push(format!("write=<{}, bufsize={size}>", word(flags.writes_watched)));
+        }
+        Ok(format!("<{}>", words.join(" ")))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.traverse(visit)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        slf.get().clear(slf.py());
+    }
+}

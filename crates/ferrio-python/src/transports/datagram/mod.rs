@@ -1,0 +1,173 @@
+//! `DatagramTransport`: a datagram socket, connected or not, as asyncio's selector loop has it.
+//!
+//! | file | topic |
+//! |---|---|
+//! | [`read`] | from readiness to the protocol |
+//! | [`send`](mod@send) | from the protocol to the kernel, and flow control |
+//! | [`life`] | beginning, failing, closing, and the protocol's last call |
+//! | [`methods`] | what Python sees |
+//!
+//! A transport is open, closing while datagrams wait to be sent, lost, and closed, in this order. An error of the system is
+//! the affair of one datagram: it goes to `error_received`, and the transport goes on.
+//!
+//! Addresses of IP that are numbers go straight to the kernel and come straight from it. Names, and other families, are
+//! left to the methods of the `socket`, which knows them all.
+
+mod life;
+mod methods;
+mod read;
+mod send;
+
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+
+use ferrio::engine::{Direction, SourceKey};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, ffi};
+
+use self::send::Output;
+use super::endpoint::Endpoint;
+use super::protocol::Protocol;
+use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::finalizer::{Finalize, FinalizeFirst};
+use crate::futures::Future;
+use crate::loop_ref::LoopCore;
+
+/// A datagram socket, as `asyncio.DatagramTransport`.
+#[pyclass(frozen, weakref, module = "ferrio")]
+pub(crate) struct DatagramTransport {
+    core: Py<LoopCore>,
+    /// What the protocol's methods are called in.
+    context: Py<PyAny>,
+    fd: RawFd,
+    key: SourceKey,
+    family: Family,
+    /// Where all datagrams go, as `remote_addr` was given.
+    remote: Option<Py<PyAny>>,
+    local_name: Option<Py<PyAny>>,
+    peer_name: Option<Py<PyAny>>,
+    /// Whether the kernel knows where datagrams go.
+    connected: bool,
+    flags: GilCopy<Flags>,
+    /// How often something was sent since the transport was lost, and 1 for the loss.
+    lost: GilCopy<u32>,
+    protocol: Protocol,
+    output: GilCell<Output>,
+    endpoint: GilCell<Endpoint>,
+    /// The `TransportSocket`.
+    socket: GilCell<Option<Py<PyAny>>>,
+    beginning: GilCell<Option<Box<Beginning>>>,
+    /// What `connection_lost` will be given.
+    failure: GilCell<Option<Py<PyAny>>>,
+}
+
+/// What a transport knows only until it has begun.
+#[derive(Debug)]
+struct Beginning {
+    waiter: Option<Py<Future>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+    /// One of which the addresses are the socket's business.
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags {
+    /// `close()` was called, or something ended the transport.
+    closing: bool,
+    /// `pause_reading()` was called last.
+    paused: bool,
+    reads_watched: bool,
+    writes_watched: bool,
+}
+
+/// What a transport is made of.
+pub(crate) struct NewDatagramTransport<'py> {
+    pub(crate) core: &'py Bound<'py, LoopCore>,
+    pub(crate) socket: Bound<'py, PyAny>,
+    pub(crate) protocol: Bound<'py, PyAny>,
+    pub(crate) context: Py<PyAny>,
+    pub(crate) remote: Option<Py<PyAny>>,
+    /// Gets the transport and the protocol once `connection_made` has been called.
+    pub(crate) waiter: Option<Py<Future>>,
+}
+
+impl DatagramTransport {
+    fn core<'a, 'py>(&'a self, py: Python<'py>) -> &'a Bound<'py, LoopCore> {
+        self.core.bind(py)
+    }
+
+    fn change(&self, py: Python<'_>, change: impl FnOnce(&mut Flags)) {
+        let mut flags = self.flags.get(py);
+        change(&mut flags);
+        self.flags.set(py, flags);
+    }
+
+    fn is_lost(&self, py: Python<'_>) -> bool {
+        self.lost.get(py) != 0
+    }
+
+    /// Ends the watch in `direction`, if there is one.
+    fn unwatch(&self, py: Python<'_>, direction: Direction) {
+        let flags = self.flags.get(py);
+        let watched = match direction {
+            Direction::Read => flags.reads_watched,
+            Direction::Write => flags.writes_watched,
+        };
+        if watched {
+            self.change(py, |flags| match direction {
+                Direction::Read => flags.reads_watched = false,
+                Direction::Write => flags.writes_watched = false,
+            });
+            drop(self.core(py).get().engine(py).reactor().unwatch(self.key, direction));
+        }
+    }
+
+    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.core)?;
+        visit.call(&self.context)?;
+        visit.call(&self.remote)?;
+        visit.call(&self.local_name)?;
+        visit.call(&self.peer_name)?;
+        self.protocol.traverse(visit)?;
+        self.output.traverse(visit, |output, visit| output.traverse(visit))?;
+        self.endpoint.traverse(visit, |endpoint, visit| endpoint.traverse(visit))?;
+        self.socket.traverse(visit, |socket, visit| visit.call(socket))?;
+        self.beginning.traverse(visit, |beginning, visit| match beginning {
+            Some(beginning) => visit.call(&beginning.waiter),
+            None => Ok(()),
+        })?;
+        self.failure.traverse(visit, |failure, visit| visit.call(failure))
+    }
+
+    fn clear(&self, py: Python<'_>) {
+        self.protocol.set(py, None);
+        let waiting = self.output.with(py, Output::take);
+        drop((waiting, self.failure.take(py), self.beginning.take(py)));
+    }
+}
+
+impl Finalize for DatagramTransport {
+    /// A transport that was not closed says so, and closes its socket.
+    fn finalize(this: &Bound<'_, Self>) {
+        if let Err(error) = Self::close_unclosed(this) {
+            error.write_unraisable(this.py(), Some(this));
+        }
+    }
+}
+
+impl FinalizeFirst for DatagramTransport {
+    fn is_due(this: &Bound<'_, Self>) -> bool {
+        this.get().endpoint.with(this.py(), |endpoint| endpoint.is_open())
+    }
+
+    fn deallocator() -> &'static OnceLock<ffi::destructor> {
+        static DEALLOCATOR: OnceLock<ffi::destructor> = OnceLock::new();
+        &DEALLOCATOR
+    }
+}

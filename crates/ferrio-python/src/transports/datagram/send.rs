@@ -1,0 +1,261 @@
+//! From the protocol to the kernel, and flow control.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use ferrio::engine::{Direction, Flow};
+use ferrio::net::{Transfer, socket};
+use ferrio::stream::{FlowControl, Limits};
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyTuple};
+
+use super::read::is_blocked;
+use super::{DatagramTransport, Family};
+use crate::asyncio;
+use crate::ffi::buffer::with_bytes;
+use crate::ffi::descriptor::borrow;
+use crate::ffi::runnable::{Job, runnable};
+use crate::loop_ref::try_report;
+use crate::os_error::os_error;
+use crate::transports::callback;
+use crate::transports::endpoint::Endpoint;
+
+/// After so many sends to a lost transport the log is told.
+const SENDS_BEFORE_WARNING: u32 = 5;
+
+/// What a datagram counts for in the buffer beside its bytes: empty ones must fill it too.
+const HEADER: usize = 8;
+
+/// A datagram that waits to be sent.
+pub(super) struct Waiting {
+    data: Py<PyBytes>,
+    length: usize,
+    to: Py<PyAny>,
+}
+
+/// What waits to be sent.
+#[derive(Default)]
+pub(super) struct Output {
+    queue: VecDeque<Waiting>,
+    size: usize,
+    flow: FlowControl,
+}
+
+impl Output {
+    /// What was in it, which may run Python code when it is dropped.
+    #[must_use]
+    pub(super) fn take(&mut self) -> VecDeque<Waiting> {
+        self.size = 0;
+        std::mem::take(&mut self.queue)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.flow.limits()
+    }
+
+    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.queue.iter().try_for_each(|waiting| visit.call(&waiting.to))
+    }
+}
+
+/// A transport that has room for output, or an error to be told of.
+struct WriteReady;
+
+impl Job for WriteReady {
+    type Class = DatagramTransport;
+
+    fn run(this: &Bound<'_, DatagramTransport>) -> Flow {
+        let (py, transport) = (this.py(), this.get());
+        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), || DatagramTransport::flush(this))
+    }
+}
+
+impl DatagramTransport {
+    pub(super) fn send(this: &Bound<'_, Self>, data: &Bound<'_, PyAny>, to: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let is_sendable = data.is_instance_of::<PyBytes>()
+            || data.is_instance_of::<PyByteArray>()
+            || data.is_instance_of::<PyMemoryView>();
+        if !is_sendable {
+            let class = data.get_type().name()?;
+            let text = format!("data argument must be a bytes-like object, not {}", class.repr()?);
+            return Err(PyTypeError::new_err(text));
+        }
+        let mut to = to.unwrap_or_else(|| py.None().into_bound(py));
+        if let Some(remote) = &transport.remote {
+            let remote = remote.bind(py);
+            if !to.is_none() && !to.eq(remote)? {
+                let text = format!("Invalid address: must be None or {}", remote.str()?);
+                return Err(PyValueError::new_err(text));
+            }
+            to = remote.clone();
+        }
+        let lost = transport.lost.get(py);
+        if lost != 0 && transport.remote.is_some() {
+            if lost >= SENDS_BEFORE_WARNING {
+                asyncio::logger(py)?.call_method1(intern!(py, "warning"), ("socket.send() raised exception.",))?;
+            }
+            transport.lost.set(py, lost.saturating_add(1));
+            return Ok(());
+        }
+        // Its socket may be closed, and its number another's.
+        if !transport.endpoint.with(py, |endpoint| endpoint.is_open()) {
+            return Ok(());
+        }
+        if transport.output.with(py, |output| output.is_empty()) {
+            match transport.send_now(data, &to) {
+                Ok(true) => return Ok(()),
+                Ok(false) => Self::watch_writes(this)?,
+                Err(error) => return Self::failed(this, error, "Fatal write error on datagram transport"),
+            }
+        }
+        let data = match data.cast_exact::<PyBytes>() {
+            Ok(bytes) => bytes.clone(),
+            // What is kept must not change.
+            Err(_) => with_bytes(data, |bytes| PyBytes::new(py, bytes))?,
+        };
+        let length = data.as_bytes().len();
+        let waiting = Waiting { data: data.unbind(), length, to: to.unbind() };
+        transport.output.with(py, |output| {
+            output.queue.push_back(waiting);
+            output.size += length + HEADER;
+        });
+        Self::output_grew(this)
+    }
+
+    /// Sends one datagram; false if there is no room for it.
+    fn send_now(&self, data: &Bound<'_, PyAny>, to: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = data.py();
+        let fd = borrow(self.fd);
+        let sent = if self.connected {
+            with_bytes(data, |bytes| socket::send(fd, bytes))?
+        } else if let Some(to) = self.numeric(to)? {
+            with_bytes(data, |bytes| socket::send_to(fd, bytes, &to))?
+        } else {
+            let Some(socket) = Endpoint::socket(&self.endpoint, py)? else { return Ok(true) };
+            return match socket.call_method1(intern!(py, "sendto"), (data, to)) {
+                Ok(_) => Ok(true),
+                Err(error) if is_blocked(py, &error) => Ok(false),
+                Err(error) => Err(error),
+            };
+        };
+        Ok(sent.map_err(|error| os_error(py, &error))? != Transfer::WouldBlock)
+    }
+
+    /// An address of the socket's family that is nothing but numbers.
+    fn numeric(&self, to: &Bound<'_, PyAny>) -> PyResult<Option<SocketAddr>> {
+        let Ok(to) = to.cast_exact::<PyTuple>() else { return Ok(None) };
+        if to.len() < 2 {
+            return Ok(None);
+        }
+        let host = to.get_item(0)?;
+        let Ok(host) = host.cast_exact::<PyString>() else { return Ok(None) };
+        let (Ok(host), Ok(port)) = (host.to_str()?.parse(), to.get_item(1)?.extract()) else { return Ok(None) };
+        Ok(match (self.family, host, to.len()) {
+            (Family::V4, IpAddr::V4(_), 2) | (Family::V6, IpAddr::V6(_), 2) => Some(SocketAddr::new(host, port)),
+            (Family::V6, IpAddr::V6(host), 4) => {
+                let (Ok(flow), Ok(scope)) = (to.get_item(2)?.extract::<u32>(), to.get_item(3)?.extract()) else {
+                    return Ok(None);
+                };
+                // The flow label has 20 bits; the socket has the words for more. It alone is kept in the order of the
+                // network.
+                (flow < 1 << 20).then(|| SocketAddrV6::new(host, port, flow.to_be(), scope).into())
+            }
+            _ => None,
+        })
+    }
+
+    fn flush(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if transport.is_lost(py) {
+            return Ok(());
+        }
+        while let Some(waiting) = transport.output.with(py, |output| {
+            let waiting = output.queue.pop_front()?;
+            output.size -= waiting.length + HEADER;
+            Some(waiting)
+        }) {
+            match transport.send_now(waiting.data.bind(py).as_any(), waiting.to.bind(py)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    transport.output.with(py, |output| {
+                        output.size += waiting.length + HEADER;
+                        output.queue.push_front(waiting);
+                    });
+                    break;
+                }
+                // The rest goes in the next turn: the watch is left.
+                Err(error) => return Self::failed(this, error, "Fatal write error on datagram transport"),
+            }
+        }
+        Self::output_shrank(this)?;
+        // The protocol has had its say in between.
+        if transport.is_lost(py) || !transport.output.with(py, |output| output.is_empty()) {
+            return Ok(());
+        }
+        transport.unwatch(py, Direction::Write);
+        if transport.flags.get(py).closing {
+            transport.lost.set(py, 1);
+            return Self::connection_lost(this);
+        }
+        Ok(())
+    }
+
+    fn watch_writes(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if transport.flags.get(py).writes_watched {
+            return Ok(());
+        }
+        let core = transport.core(py).get();
+        core.check_open(py)?;
+        let work = runnable::<WriteReady>(this.clone().unbind());
+        let before = core.engine(py).reactor().watch(transport.key, Direction::Write, work);
+        drop(before.map_err(|error| os_error(py, &error))?);
+        transport.change(py, |flags| flags.writes_watched = true);
+        Ok(())
+    }
+
+    pub(super) fn set_limits(this: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+        let limits = Limits::new(high, low).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        this.get().output.with(this.py(), |output| output.flow.set_limits(limits));
+        Self::output_grew(this)
+    }
+
+    fn output_grew(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let pause = this.get().output.with(py, |output| output.flow.grown(output.size));
+        if pause { Self::tell_producer(this, intern!(py, "pause_writing")) } else { Ok(()) }
+    }
+
+    fn output_shrank(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let resume = this.get().output.with(py, |output| output.flow.shrunk(output.size));
+        if resume { Self::tell_producer(this, intern!(py, "resume_writing")) } else { Ok(()) }
+    }
+
+    fn tell_producer<'py>(this: &Bound<'py, Self>, method: &Bound<'py, PyString>) -> PyResult<()> {
+        let py = this.py();
+        match this.get().protocol.call0(method) {
+            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
+                let message = PyString::new(py, &format!("protocol.{method}() failed"));
+                try_report(this.get().core(py).as_any(), &Self::entries(this, message, error))
+            }
+            told => told.map(drop),
+        }
+    }
+}
