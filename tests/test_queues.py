@@ -7,8 +7,7 @@ import re
 import weakref
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.case import neutral
 from support.loops import since
 from support.traces import Tasks, package, programs, property_test

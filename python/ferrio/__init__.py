@@ -10,15 +10,15 @@ from asyncio import AbstractEventLoop as _AbstractEventLoop
 
 from ferrio import _all_tasks
 from ferrio._ferrio import (
-    EventLoop as _EventLoop,
     ALL_COMPLETED,
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
     Barrier,
     BoundedSemaphore,
     BrokenBarrierError,
     Condition,
     Event,
-    FIRST_COMPLETED,
-    FIRST_EXCEPTION,
+    EventLoop as _EventLoop,
     FrameCallGraphEntry,
     Future,
     FutureCallGraph,
@@ -36,6 +36,7 @@ from ferrio._ferrio import (
     TaskGroup,
     Timeout,
     TimerHandle,
+    __version__,
     all_tasks,
     as_completed,
     capture_call_graph,
@@ -62,7 +63,6 @@ from ferrio._ferrio import (
     wait,
     wait_for,
     wrap_future,
-    __version__,
 )
 
 

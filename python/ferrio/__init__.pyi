@@ -46,15 +46,15 @@ from asyncio.tasks import (
 )
 
 from ferrio._ferrio import (
-    EventLoop as _EventLoop,
     ALL_COMPLETED as ALL_COMPLETED,
+    FIRST_COMPLETED as FIRST_COMPLETED,
+    FIRST_EXCEPTION as FIRST_EXCEPTION,
     Barrier as Barrier,
     BoundedSemaphore as BoundedSemaphore,
     BrokenBarrierError as BrokenBarrierError,
     Condition as Condition,
     Event as Event,
-    FIRST_COMPLETED as FIRST_COMPLETED,
-    FIRST_EXCEPTION as FIRST_EXCEPTION,
+    EventLoop as _EventLoop,
     FrameCallGraphEntry as FrameCallGraphEntry,
     Future as Future,
     FutureCallGraph as FutureCallGraph,
@@ -72,6 +72,7 @@ from ferrio._ferrio import (
     TaskGroup as TaskGroup,
     Timeout as Timeout,
     TimerHandle as TimerHandle,
+    __version__ as __version__,
     all_tasks as all_tasks,
     as_completed as as_completed,
     capture_call_graph as capture_call_graph,
@@ -98,7 +99,6 @@ from ferrio._ferrio import (
     wait as wait,
     wait_for as wait_for,
     wrap_future as wrap_future,
-    __version__ as __version__,
 )
 
 __all__ = (

@@ -7,18 +7,20 @@ differs: what asyncio has on newer Pythons and ferrio on all.
 import asyncio
 import socket
 import sys
-from asyncio import all_tasks as all_tasks
-from asyncio import current_task as current_task
-from asyncio import ensure_future as ensure_future
-from asyncio import gather as gather
-from asyncio import iscoroutine as iscoroutine
-from asyncio import iscoroutinefunction as iscoroutinefunction
-from asyncio import isfuture as isfuture
-from asyncio import run_coroutine_threadsafe as run_coroutine_threadsafe
-from asyncio import shield as shield
-from asyncio import to_thread as to_thread
-from asyncio import wait as wait
-from asyncio import wrap_future as wrap_future
+from asyncio import (
+    all_tasks as all_tasks,
+    current_task as current_task,
+    ensure_future as ensure_future,
+    gather as gather,
+    iscoroutine as iscoroutine,
+    iscoroutinefunction as iscoroutinefunction,
+    isfuture as isfuture,
+    run_coroutine_threadsafe as run_coroutine_threadsafe,
+    shield as shield,
+    to_thread as to_thread,
+    wait as wait,
+    wrap_future as wrap_future,
+)
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
@@ -425,3 +427,20 @@ if sys.version_info >= (3, 13):
     QueueShutDown = asyncio.QueueShutDown
 else:
     class QueueShutDown(Exception): ...
+
+@final
+class Timeout(asyncio.Timeout):  # type: ignore[misc]
+    def __new__(cls, when: float | None) -> Self: ...
+    def when(self) -> float | None: ...
+    def reschedule(self, when: float | None) -> None: ...
+    def expired(self) -> bool: ...
+
+def timeout(delay: float | None) -> Timeout: ...
+def timeout_at(when: float | None) -> Timeout: ...
+
+@disjoint_base
+class TaskGroup(asyncio.TaskGroup):
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def cancel(self) -> None: ...
+
+async def wait_for(fut: Awaitable[_T], timeout: float | None) -> _T: ...

@@ -6,8 +6,7 @@ cancel one, and everything that happens is recorded in the order in which it doe
 
 import asyncio
 
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 
 import ferrio
 

@@ -18,7 +18,7 @@
 
 mod body;
 
-use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -128,7 +128,7 @@ impl Awaited {
         }
         match object.call_method0(intern!(py, "__await__")) {
             Ok(iterator) => Self::advance(iterator, None),
-            Err(error) => Progress::Done(Err(error)),
+            Err(error) => Progress::Done(Err(not_awaitable(&object, error))),
         }
     }
 
@@ -216,49 +216,75 @@ impl Coroutine {
     /// Goes on until the body waits or ends; `failure` is raised where it waits.
     #[inline]
     fn drive<'py>(&self, py: Python<'py>, failure: Option<Bound<'py, PyAny>>) -> Step<'py> {
-        let progress = match (self.stage.replace(py, Stage::Running), failure) {
-            (Stage::Created, None) => Progress::Done(Ok(py.None().into_bound(py))),
+        match (self.stage.get(py), failure) {
+            (Stage::Created, None) => self.begin(py),
+            (Stage::Suspended, failure) => self.resume(py, failure),
             (Stage::Created, Some(failure)) => {
                 self.finish(py);
-                return Step::Raised(PyErr::from_value(failure));
+                Step::Raised(PyErr::from_value(failure))
             }
-            (Stage::Suspended, failure) => match self.awaited.take(py) {
-                Some(awaited) => awaited.resume(py, failure),
-                None => Progress::Done(Ok(py.None().into_bound(py))),
-            },
-            (stage @ (Stage::Running | Stage::Finished), _) => {
-                self.stage.set(py, stage);
-                return Step::Raised(unusable(stage));
-            }
-        };
-        match self.body.try_use(py) {
-            Some(mut body) => self.run(py, &mut body, progress),
-            None => Step::Raised(unusable(Stage::Running)),
+            (stage @ (Stage::Running | Stage::Finished), _) => Step::Raised(unusable(stage)),
         }
     }
 
+    /// The first step. Most coroutines that are made often end here.
     #[inline]
-    fn run<'py>(&self, py: Python<'py>, body: &mut Option<Body>, mut progress: Progress<'py>) -> Step<'py> {
+    fn begin<'py>(&self, py: Python<'py>) -> Step<'py> {
+        self.stage.set(py, Stage::Running);
+        let Some(mut body) = self.body.try_use(py) else { return Step::Raised(unusable(Stage::Running)) };
+        let Some(frame) = &mut *body else { return Step::Raised(unusable(Stage::Finished)) };
+        match frame.step(py, Ok(py.None().into_bound(py))) {
+            Ok(Next::Return(value)) => {
+                self.end(py, &mut body);
+                Step::Returned(value)
+            }
+            Ok(Next::Await(object)) => self.go_on(py, &mut body, Awaited::begin(object)),
+            Ok(Next::Pause) => self.suspend(py, Awaited::Turn, py.None().into_bound(py)),
+            Err(error) => {
+                self.end(py, &mut body);
+                Step::Raised(error)
+            }
+        }
+    }
+
+    fn resume<'py>(&self, py: Python<'py>, failure: Option<Bound<'py, PyAny>>) -> Step<'py> {
+        self.stage.set(py, Stage::Running);
+        let Some(mut body) = self.body.try_use(py) else { return Step::Raised(unusable(Stage::Running)) };
+        let awaited = self.awaited.take(py).unwrap_or(Awaited::Turn);
+        self.go_on(py, &mut body, awaited.resume(py, failure))
+    }
+
+    fn go_on<'py>(&self, py: Python<'py>, body: &mut Option<Body>, mut progress: Progress<'py>) -> Step<'py> {
         let result = loop {
             let outcome = match progress {
                 Progress::Done(outcome) => outcome,
-                Progress::Waits(awaited, yielded) => {
-                    drop(self.awaited.replace(py, Some(awaited)));
-                    self.stage.set(py, Stage::Suspended);
-                    return Step::Yielded(yielded);
-                }
+                Progress::Waits(awaited, yielded) => return self.suspend(py, awaited, yielded),
             };
             let Some(frame) = body else { break Step::Raised(unusable(Stage::Finished)) };
             progress = match frame.step(py, outcome) {
                 Ok(Next::Return(value)) => break Step::Returned(value),
                 Ok(Next::Await(object)) => Awaited::begin(object),
-                Ok(Next::Pause) => Progress::Waits(Awaited::Turn, py.None().into_bound(py)),
+                Ok(Next::Pause) => return self.suspend(py, Awaited::Turn, py.None().into_bound(py)),
                 Err(error) => break Step::Raised(error),
             }
         };
+        self.end(py, body);
+        result
+    }
+
+    #[inline]
+    fn suspend<'py>(&self, py: Python<'py>, awaited: Awaited, yielded: Bound<'py, PyAny>) -> Step<'py> {
+        drop(self.awaited.replace(py, Some(awaited)));
+        self.stage.set(py, Stage::Suspended);
+        Step::Yielded(yielded)
+    }
+
+    /// Gives up the frame, which has returned or raised.
+    #[inline]
+    fn end(&self, py: Python<'_>, body: &mut Option<Body>) {
+        // First: what the frame's end runs may come back here.
         self.stage.set(py, Stage::Finished);
         *body = None;
-        result
     }
 
     /// Gives up the frame and what it waits for.
@@ -300,6 +326,20 @@ impl Driven for Coroutine {
 
     fn is_created(this: &Bound<'_, Self>) -> bool {
         this.get().is_in(this.py(), Stage::Created)
+    }
+}
+
+/// What `await object` raises if it is the object that has no `__await__`; the error if it is something else.
+#[cold]
+fn not_awaitable(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let py = object.py();
+    let class = object.get_type();
+    match (class.hasattr(intern!(py, "__await__")), class.name()) {
+        (Ok(false), Ok(name)) if py.version_info() >= (3, 14) => {
+            PyTypeError::new_err(format!("'{name}' object can't be awaited"))
+        }
+        (Ok(false), Ok(name)) => PyTypeError::new_err(format!("object {name} can't be used in 'await' expression")),
+        _ => error,
     }
 }
 
@@ -413,7 +453,7 @@ impl Coroutine {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.awaited.traverse(visit.clone(), |awaited, visit| match awaited {
+        self.awaited.traverse(visit, |awaited, visit| match awaited {
             Some(awaited) => awaited.traverse(visit),
             None => Ok(()),
         })?;

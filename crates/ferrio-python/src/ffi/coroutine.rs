@@ -17,7 +17,7 @@ pub(crate) enum Step<'py> {
 
 impl Step<'_> {
     /// What `tp_iternext` returns for it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn into_next(self, py: Python<'_>) -> *mut ffi::PyObject {
         match self {
             Self::Yielded(yielded) => return yielded.into_ptr(),

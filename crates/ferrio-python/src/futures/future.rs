@@ -202,8 +202,8 @@ impl Future {
         let error = error.unbind();
         let previous = this.get().inner.with(py, |inner| inner.rare().cancelled_error.replace(error));
         drop(previous);
-        let message = this.get().cancel_message(py);
-        Self::cancel(this, message).map(drop)
+        // The message was the exception's: who asks a second time gets one without, as from asyncio.
+        Self::cancel(this, None).map(drop)
     }
 
     /// Sets the result of a future that is pending. Queues the callbacks.

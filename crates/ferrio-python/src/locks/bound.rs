@@ -52,7 +52,7 @@ impl LoopBound {
     }
 
     pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.0.traverse(visit, |bound, visit| bound.iter().try_for_each(|bound| bound.traverse(visit.clone())))
+        self.0.traverse(visit, |bound, visit| bound.iter().try_for_each(|bound| bound.traverse(visit)))
     }
 }
 

@@ -156,8 +156,8 @@ impl Condition {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.bound.traverse(visit.clone())?;
-        self.waiters.traverse(visit.clone())?;
+        self.bound.traverse(visit)?;
+        self.waiters.traverse(visit)?;
         self.lock.traverse(visit, |lock, visit| match lock {
             Some(Underlying::Ours(lock)) => visit.call(lock),
             Some(Underlying::Any(lock)) => visit.call(lock),
@@ -281,7 +281,7 @@ impl Frame for Wait {
             Stage::Waits(waiter) => visit.call(waiter),
             Stage::Reacquires(Reacquire { acquire, error }) => {
                 visit.call(error)?;
-                acquire.iter().try_for_each(|acquire| acquire.traverse(visit.clone()))
+                acquire.iter().try_for_each(|acquire| acquire.traverse(visit))
             }
         }
     }
@@ -327,7 +327,7 @@ impl Frame for WaitFor {
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.condition)?;
         visit.call(&self.predicate)?;
-        self.wait.iter().try_for_each(|wait| wait.traverse(visit.clone()))
+        self.wait.iter().try_for_each(|wait| wait.traverse(visit))
     }
 }
 

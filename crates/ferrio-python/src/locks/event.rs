@@ -99,7 +99,7 @@ impl Event {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.bound.traverse(visit.clone())?;
+        self.bound.traverse(visit)?;
         self.waiters.traverse(visit)
     }
 

@@ -124,7 +124,7 @@ impl Lock {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.bound.traverse(visit.clone())?;
+        self.bound.traverse(visit)?;
         self.waiters.traverse(visit)
     }
 

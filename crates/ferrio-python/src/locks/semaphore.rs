@@ -169,7 +169,7 @@ impl Semaphore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.bound.traverse(visit.clone())?;
+        self.bound.traverse(visit)?;
         self.waiters.traverse(visit)
     }
 

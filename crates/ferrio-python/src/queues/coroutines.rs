@@ -130,7 +130,7 @@ impl Frame for Join {
 
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.queue)?;
-        self.wait.iter().try_for_each(|wait| wait.traverse(visit.clone()))
+        self.wait.iter().try_for_each(|wait| wait.traverse(visit))
     }
 }
 

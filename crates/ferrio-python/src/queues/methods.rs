@@ -177,11 +177,11 @@ impl Queue {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.bound.traverse(visit.clone())?;
-        self.maxsize.traverse(visit.clone(), |maxsize, visit| visit.call(maxsize))?;
-        self.items.traverse(visit.clone())?;
-        self.getters.traverse(visit.clone())?;
-        self.putters.traverse(visit.clone())?;
+        self.bound.traverse(visit)?;
+        self.maxsize.traverse(visit, |maxsize, visit| visit.call(maxsize))?;
+        self.items.traverse(visit)?;
+        self.getters.traverse(visit)?;
+        self.putters.traverse(visit)?;
         self.finished.traverse(visit, |finished, visit| visit.call(finished))
     }
 
