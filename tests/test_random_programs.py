@@ -4,6 +4,7 @@
 makes many more. What a failure prints can be given to `@example`.
 """
 
+import asyncio
 import os
 from itertools import zip_longest
 
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, find, given, settings
 from support import programs
 from support.loops import STEPPED
+
+import ferrio
 
 # The collector has been told to leave alone what was imported (see conftest.py), and then finds no referrers.
 pytestmark = pytest.mark.filterwarnings("ignore:.*register_random:hypothesis.errors.HypothesisWarning")
@@ -35,19 +38,28 @@ def first_difference(ours, theirs):
 
 
 @pytest.mark.patience(900)
+@pytest.mark.parametrize("package", [asyncio, ferrio], ids=["the loop alone", "its own functions"])
 @options
-@given(programs.programs())
-@example([[("wait_for_future", 3, False)]])
-@example([[("sleep", 3)], [("sleep", 1), ("cancel", 0, "message")]])
+@given(program=programs.programs())
+@example(program=[[("wait_for_future", 3, False)]])
+@example(program=[[("sleep", 3)], [("sleep", 1), ("cancel", 0, "message")]])
 @example(
-    [[("guard", [("sleep", 5)], [("pause", False)], True), ("note", 1)], [("cancel", 0, None), ("cancel", 0, "m")]]
+    program=[
+        [("guard", [("sleep", 5)], [("pause", False)], True), ("note", 1)],
+        [("cancel", 0, None), ("cancel", 0, "m")],
+    ]
 )
-@example([[("wait_for_future", 0, False)], [("set_result", 0), ("cancel", 0, None)]])
-@example([[("wait_for_future", 0, False)], [("cancel", 0, None), ("set_result", 0)]])
-@example([[("gather", [0, 1, 4], True)], [("call_later", 3, [("cancel", 0, None), ("set_exception", 1)])]])
-@example([[], [("cancel", 3, "message")], [("gather", [5], True)], []])
-def test_the_same_happens(program):
-    difference = first_difference(programs.run(STEPPED["ferrio"], program), programs.run(STEPPED["asyncio"], program))
+@example(program=[[("wait_for_future", 0, False)], [("set_result", 0), ("cancel", 0, None)]])
+@example(program=[[("wait_for_future", 0, False)], [("cancel", 0, None), ("set_result", 0)]])
+@example(program=[[("gather", [0, 1, 4], True)], [("call_later", 3, [("cancel", 0, None), ("set_exception", 1)])]])
+@example(program=[[("timeout", 0, [("wait_for_future", 0, False)])], [("set_result", 0), ("cancel", 0, "m")]])
+@example(program=[[("timeout", 2, [("group", [[("sleep", 5)]], [("sleep", 5)])])], [("sleep", 2), ("cancel", 0, "m")]])
+@example(program=[[("group", [[("fail",)], [("guard", [("sleep", 5)], [("fail",)], True)]], [("sleep", 5)])]])
+@example(program=[[], [("cancel", 2, "m"), ("limit", [("join", [])], 1)], [("wait_for_future", 5, False)]])
+@example(program=[[], [("cancel", 3, "message")], [("gather", [5], True)], []])
+def test_the_same_happens(package, program):
+    ours = programs.run(STEPPED["ferrio"], program, package)
+    difference = first_difference(ours, programs.run(STEPPED["asyncio"], program))
     assert difference is None, difference
 
 

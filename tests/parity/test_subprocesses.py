@@ -110,23 +110,30 @@ def no_zombies():
 
 def test_from_begin_to_end(parity):
     async def body(case):
-        transport, protocol = await start(*BLOCKED, record=case, stderr=None)
+        events = []
+        transport, protocol = await start(*BLOCKED, record=lambda *event: events.append(event), stderr=None)
         case(protocol.transport is transport, transport.get_protocol() is protocol)
         case(transport.get_returncode(), transport.is_closing(), transport.get_pid() > 1)
         transport.get_pipe_transport(0).write(b"hello")
         await protocol.until("pipe_data_received")
         transport.get_pipe_transport(0).close()
         await protocol.until("connection_lost")
+        case(events[:2], sorted(events[2:5], key=repr), events[5:])
         case(transport.get_returncode(), transport.is_closing(), transport.get_protocol())
         transport.close()
         case(transport.is_closing())
 
-    recorded, errors = parity(body)
-    assert recorded[:4] == ["connection_made", (True, True), (None, False, True), ("pipe_data_received", 1, b"hello")]
-    ends = {("pipe_connection_lost", 0, None), ("pipe_connection_lost", 1, None), "process_exited"}
-    assert set(recorded[4:7]) == ends
-    assert recorded[7:] == [("connection_lost", None), (0, False, None), True]
-    assert not errors
+    ends = [("pipe_connection_lost", 0, None), ("pipe_connection_lost", 1, None), ("process_exited",)]
+    assert parity(body) == (
+        [
+            (True, True),
+            (None, False, True),
+            ([("connection_made",), ("pipe_data_received", 1, b"hello")], ends, [("connection_lost", None)]),
+            (0, False, None),
+            True,
+        ],
+        [],
+    )
 
 
 def test_what_a_quick_child_says_comes_after_connection_made(parity):
@@ -146,6 +153,7 @@ def test_what_a_quick_child_says_comes_after_connection_made(parity):
     assert recorded[:2] == [(("connection_made",), ("connection_lost", None), 8, 3), (b"out\n", b"err\n")]
 
 
+@pytest.mark.asyncio_since("3.14", "waiters that wake when the process ends, and not with its pipes")
 def test_the_exit_is_told_although_pipes_are_open(loop, events):
     """A grandchild has them; connection_lost waits for it."""
 
@@ -218,6 +226,7 @@ def test_flow_control_of_the_input(loop, events):
     assert events[:3] == ["connection_made", "pause_writing", "resume_writing"]
 
 
+@pytest.mark.asyncio_since("3.14", "waiters that wake when the process ends, and not with its pipes")
 def test_pausing_a_pipe(loop):
     async def body():
         transport, protocol = await start(*BLOCKED, stderr=None)
@@ -236,6 +245,7 @@ def test_pausing_a_pipe(loop):
     loop.run_until_complete(body())
 
 
+@pytest.mark.asyncio_since("3.12", "exits that are not told from a thread, in its context")
 def test_context(loop, events):
     """The creator's, for every call."""
 
@@ -244,8 +254,7 @@ def test_context(loop, events):
 
     async def body():
         VARIABLE.set("creator's")
-        starting = start("echo", "x", record=look)
-        transport, protocol = await starting
+        transport, protocol = await start("echo", "x", record=look)
         VARIABLE.set("later")
         await protocol.until("connection_lost")
         transport.close()
@@ -285,6 +294,7 @@ def test_a_signal_that_is_none(loop):
     loop.run_until_complete(body())
 
 
+@pytest.mark.asyncio_since("3.12", "descriptors for processes, where a thread reaped them at once")
 def test_an_ended_process_is_not_signalled(loop):
     """Neither before nor after it has been reaped, although the loop has not noticed."""
 
@@ -324,6 +334,7 @@ def test_a_reaped_number_is_anothers(loop):
     loop.run_until_complete(body())
 
 
+@pytest.mark.asyncio_since("3.12", "descriptors for processes, where a thread reaped them at once")
 def test_a_status_that_somebody_else_has(parity, caplog):
     async def body(case):
         caplog.clear()
@@ -489,7 +500,7 @@ def test_a_session_and_a_group_of_its_own(parity):
     async def body(case):
         process = await asyncio.create_subprocess_exec(*BLOCKED, stdin=-1, start_new_session=True)
         case(os.getsid(process.pid) == process.pid)
-        await process.communicate()
+        await process.communicate(b"")
 
     assert parity(body)[0] == [True]
 
@@ -773,14 +784,46 @@ def test_a_cancelled_start_leaves_nothing(loop, turn):
     gc.collect()
 
 
-@pytest.mark.ferrio_only("asyncio leaks the process where it cannot watch a pipe")
+@pytest.mark.asyncio_since("3.15", "a clean end where a pipe cannot be connected")
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_pipe_that_cannot_be_connected(parity, monkeypatch, name):
+    """The error is raised when the process has ended; the protocol hears nothing."""
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            getattr(self, name).close()
+            processes.append(self)
+
+    async def body(case):
+        try:
+            await start("sleep", "1000", record=case)
+        except ValueError as error:
+            case(describe(error))
+        process = processes.pop()
+        await turns()
+        case(process.returncode, process.stdin.closed, process.stdout.closed, process.stderr.closed)
+
+    processes = []
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    assert parity(body) == ([("ValueError", "I/O operation on closed file"), (-9, True, True, True)], [])
+    gc.collect()
+
+
+@pytest.mark.ferrio_only("asyncio leaks the process that it has no descriptor for")
 def test_out_of_descriptors():
     """Wherever they end while a process is started: an error, and nothing left behind."""
     body = """
     import resource
 
     async def main():
-        await (await asyncio.create_subprocess_exec("true", stdin=-1, stdout=-1, stderr=-1)).communicate()
+        async def one():
+            process = await asyncio.create_subprocess_exec("sleep", "1000", stdin=-1, stdout=-1, stderr=-1)
+            process.kill()
+            await process.communicate(b"")
+            return process.returncode
+
+        await one()
         before = len(os.listdir("/proc/self/fd"))
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         outcomes = set()
@@ -789,9 +832,7 @@ def test_out_of_descriptors():
             top = max(held)
             resource.setrlimit(resource.RLIMIT_NOFILE, (top + 1 + room, hard))
             try:
-                process = await asyncio.create_subprocess_exec("true", stdin=-1, stdout=-1, stderr=-1)
-                await process.communicate()
-                outcomes.add(process.returncode)
+                outcomes.add(await one())
             except OSError as error:
                 outcomes.add(error.errno)
             finally:
@@ -810,4 +851,4 @@ def test_out_of_descriptors():
         print("no child")
     """
     output, errors, status = run_script("ferrio", body)
-    assert (output, errors, status) == (["[0, 24] 0", "no child"], "", 0)
+    assert (output, errors, status) == (["[-9, 24] 0", "no child"], "", 0)

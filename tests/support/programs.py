@@ -22,6 +22,7 @@ import types
 from hypothesis import strategies as st
 
 from support.case import describe
+from support.loops import since
 
 # Seconds; a power of two, so that sums of it are exact on every clock.
 UNIT = 1 / 512
@@ -35,17 +36,43 @@ class Failure(Exception):
     """What programs raise."""
 
 
+def told(error):
+    """An exception with the ones inside it, and the classes of those that led to it."""
+    if not isinstance(error, BaseException):
+        return None
+    inner = [told(one) for one in error.exceptions] if isinstance(error, BaseExceptionGroup) else []
+    causes, earlier = [], error
+    while (earlier := earlier.__cause__) is not None:
+        causes.append(type(earlier).__name__)
+    return (*describe(error), *inner, *causes)
+
+
+class InOrder(dict):
+    """A set that remembers who came first. asyncio's groups cancel their tasks in the order of a set."""
+
+    def add(self, item):
+        self[item] = None
+
+    def discard(self, item):
+        self.pop(item, None)
+
+
 class World:
     """One run of a program on one loop."""
 
-    def __init__(self, loop):
+    def __init__(self, loop, package):
         self.loop = loop
+        # asyncio, or ferrio in its place.
+        self.package = package
         self.trace = []
         self.tasks = []
         self.handles = []
         self.callbacks = []
+        self.scopes = []
+        self.groups = []
         self.deadlines = set()
         self.awaited = {}
+        self.children = {}
         self.count = 0
         self.futures = [loop.create_future() for _ in range(FUTURES)]
 
@@ -78,7 +105,9 @@ class World:
         return everything[number % len(everything)]
 
     def waits_for(self, name, label):
-        return name == label or any(self.waits_for(other, label) for other in self.awaited.get(name, ()))
+        return name == label or any(
+            self.waits_for(other, label) for other in (*self.awaited.get(name, ()), *self.children.get(name, ()))
+        )
 
     @contextlib.contextmanager
     def waiting(self, label, *futures):
@@ -95,9 +124,12 @@ class World:
             return future.get_name()
         return f"future {self.futures.index(future)}" if future in self.futures else "another future"
 
-    def start(self, body, **keywords):
+    def start(self, body, within=None, **keywords):
+        """A task of the loop, or of a group and its owner."""
         label = self.label("task")
-        task = self.loop.create_task(self.run(label, body), name=label, **keywords)
+        group, owner = within or (self.loop, None)
+        self.children.setdefault(owner, []).append(label)
+        task = group.create_task(self.run(label, body), name=label, **keywords)
         self.tasks.append(task)
         return task
 
@@ -106,7 +138,7 @@ class World:
         try:
             await self.block(label, body)
         except BaseException as error:
-            self.record(label, "ends by", describe(error))
+            self.record(label, "ends by", told(error))
             raise
         self.record(label, "ends")
         return label
@@ -134,7 +166,7 @@ class World:
             return "pending"
         if future.cancelled():
             return "cancelled"
-        return describe(future.exception()) or ("result", future.result())
+        return told(future.exception()) or ("result", future.result())
 
 
 SYNCHRONOUS = {}
@@ -162,16 +194,21 @@ TICKS = st.integers(0, 6)
 FLAG = st.booleans()
 UNTIL = st.sampled_from([asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION, asyncio.ALL_COMPLETED])
 MESSAGE = st.sampled_from([None, "message", "other"])
-TASK_BODY, CALLBACK_BODY = "body of a task", "body of a callback"
+TASK_BODY, TASK_BODIES, CALLBACK_BODY = "body of a task", "bodies of tasks", "body of a callback"
 
 
 def programs(max_depth=3):
     """Programs, to be given to `run`."""
-    bodies = {CALLBACK_BODY: st.builds(list), TASK_BODY: st.builds(list)}
+    bodies = dict.fromkeys([CALLBACK_BODY, TASK_BODY, TASK_BODIES], st.builds(list))
     for size in range(2, 2 + max_depth):
         callback = st.one_of(*(_operation(name, bodies) for name in SYNCHRONOUS))
         task = st.one_of(callback, *(_operation(name, bodies) for name in ASYNCHRONOUS))
-        bodies = {CALLBACK_BODY: st.lists(callback, max_size=size), TASK_BODY: st.lists(task, max_size=2 * size)}
+        body = st.lists(task, max_size=2 * size)
+        bodies = {
+            CALLBACK_BODY: st.lists(callback, max_size=size),
+            TASK_BODY: body,
+            TASK_BODIES: st.lists(body, max_size=3),
+        }
     return st.lists(bodies[TASK_BODY], min_size=1, max_size=4)
 
 
@@ -180,10 +217,10 @@ def _operation(name, bodies):
     return st.tuples(st.just(name), *drawn)
 
 
-def run(factory, program):
-    """Runs the program on a new loop, and returns its trace."""
+def run(factory, program, package=asyncio):
+    """Runs the program on a new loop, with the functions and classes of `package`, and returns its trace."""
     loop = factory()
-    world = World(loop)
+    world = World(loop, package)
 
     def handler(loop, context):
         world.record("handler", context["message"].split(" ")[0], describe(context.get("exception")))
@@ -210,7 +247,8 @@ def run(factory, program):
             task._log_destroy_pending = False
     finally:
         loop.close()
-    return world.trace
+    # What is thrown away later can still have something to say.
+    return world.trace[:]
 
 
 # What happens at once.
@@ -329,14 +367,14 @@ def _bare_yield():
 
 @asynchronous(FLAG)
 async def pause(world, label, bare):
-    await (_bare_yield() if bare else asyncio.sleep(0))
+    await (_bare_yield() if bare else world.package.sleep(0))
     world.record(label, "goes on")
 
 
 @asynchronous(st.integers(1, 8))
 async def sleep(world, label, ticks):
     world.record(label, "sleeps")
-    await asyncio.sleep(world.delay(ticks))
+    await world.package.sleep(world.delay(ticks))
     world.record(label, "wakes")
 
 
@@ -345,7 +383,7 @@ async def wait_for_future(world, label, number, shielded):
     future = world.awaitable(label, number)
     world.record(label, "awaits", world.name(future))
     with _noted(world, label, "has waited"), world.waiting(label, future):
-        world.record(label, "gets", await (asyncio.shield(future) if shielded else future))
+        world.record(label, "gets", await (world.package.shield(future) if shielded else future))
 
 
 @asynchronous(TASK_BODY, TASK_BODY, FLAG)
@@ -365,7 +403,7 @@ async def guard(world, label, body, last, swallow):
 async def gather(world, label, numbers, return_exceptions):
     futures = [world.awaitable(label, number) for number in numbers]
     with _noted(world, label, "has gathered"), world.waiting(label, *futures):
-        results = await asyncio.gather(*futures, return_exceptions=return_exceptions)
+        results = await world.package.gather(*futures, return_exceptions=return_exceptions)
         world.record(label, "gathers", [describe(r) if isinstance(r, BaseException) else r for r in results])
 
 
@@ -373,7 +411,7 @@ async def gather(world, label, numbers, return_exceptions):
 async def wait(world, label, numbers, until):
     futures = [world.awaitable(label, number) for number in numbers]
     with world.waiting(label, *futures):
-        done, pending = await asyncio.wait(futures, return_when=until)
+        done, pending = await world.package.wait(futures, return_when=until)
     world.record(label, "waits", sorted(map(world.name, done)), sorted(map(world.name, pending)))
 
 
@@ -385,13 +423,91 @@ async def join(world, label, body):
         world.record(label, "joins", await task)
 
 
+def _seconds(world, ticks):
+    """A delay that is over when it begins, one that has its time to itself, or none."""
+    return world.delay(ticks) if ticks is not None and ticks > 0 else ticks
+
+
+DELAY = st.sampled_from([None, -1, 0, 0, 1, 2, 4])
+
+
+@asynchronous(DELAY, TASK_BODY)
+async def timeout(world, label, ticks, body):
+    scope = world.package.timeout(_seconds(world, ticks))
+    world.scopes.append(scope)
+    with _noted(world, label, "leaves a scope"):
+        try:
+            async with scope:
+                await world.block(label, body)
+        finally:
+            world.record(label, "was in a scope", scope.expired(), world.package.current_task().cancelling())
+
+
+@synchronous(NUMBER, DELAY)
+def reschedule(world, label, number, ticks):
+    if world.scopes:
+        scope = world.scopes[number % len(world.scopes)]
+        seconds = _seconds(world, ticks)
+        with _noted(world, label, "reschedules"):
+            scope.reschedule(None if seconds is None else world.loop.time() + seconds)
+
+
+@asynchronous(TASK_BODIES, TASK_BODY)
+async def group(world, label, children, body):
+    group = world.package.TaskGroup()
+    if world.package is asyncio:
+        group._tasks = InOrder()
+    world.groups.append((group, label))
+    with _noted(world, label, "leaves a group"):
+        try:
+            async with group:
+                for child in children:
+                    world.start(child, (group, label))
+                await world.block(label, body)
+        finally:
+            world.record(label, "was in a group", world.package.current_task().cancelling())
+
+
+@synchronous(NUMBER, TASK_BODY, FLAG)
+def join_group(world, label, number, body, eager):
+    """A task for some group, which may be over, or not have begun."""
+    if world.groups:
+        keywords = {"eager_start": True} if eager and since(3, 14) else {}
+        with _noted(world, label, "joins a group"):
+            world.start(body, world.groups[number % len(world.groups)], **keywords)
+
+
+if hasattr(asyncio.TaskGroup, "cancel"):
+
+    @synchronous(NUMBER)
+    def cancel_group(world, label, number):
+        if world.groups:
+            world.groups[number % len(world.groups)][0].cancel()
+
+
+if since(3, 12):
+
+    @asynchronous(NUMBER, DELAY)
+    async def wait_for_limited(world, label, number, ticks):
+        future = world.awaitable(label, number)
+        world.record(label, "limits", world.name(future))
+        with _noted(world, label, "has waited"), world.waiting(label, future):
+            world.record(label, "gets", await world.package.wait_for(future, _seconds(world, ticks)))
+
+    @asynchronous(TASK_BODY, st.sampled_from([None, 1, 2, 4]))
+    async def limit(world, label, body, ticks):
+        """A coroutine that has a limited time, in the task that waits for it."""
+        with _noted(world, label, "was limited"):
+            await world.package.wait_for(world.block(label, body), _seconds(world, ticks))
+
+
 @contextlib.contextmanager
 def _noted(world, label, what):
     """An error that is recorded and goes no further, unless it is this task's own cancellation."""
     try:
         yield
-    except (Failure, asyncio.InvalidStateError) as error:
-        world.record(label, what, describe(error))
+    except (Failure, asyncio.InvalidStateError, TimeoutError, ExceptionGroup, RuntimeError) as error:
+        world.record(label, what, told(error))
     except asyncio.CancelledError as error:
         world.record(label, what, describe(error))
         raise

@@ -2,8 +2,8 @@
 //!
 //! # Budget of a child
 //!
-//! Its task, an entry in the group's set, and one in the loop's ready queue when it is done: the group is told natively,
-//! without a bound method, a handle or a context.
+//! Its task, an entry in the group's dictionary, and one in the loop's ready queue when it is done: the group is told
+//! natively, without a bound method, a handle or a context.
 
 use pyo3::exceptions::{
     PyBaseExceptionGroup, PyGeneratorExit, PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError,
@@ -19,6 +19,7 @@ use crate::ffi::async_function::{self, AsyncFunction};
 use crate::ffi::call::{method0, method1};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method::{self, CallArguments, FastMethod};
+use crate::ffi::raise::raise;
 use crate::futures::{Future, Notified};
 use crate::loop_ref::{LoopRef, report};
 use crate::tasks::{AnyFuture, Ending, cancel_future, cancellation, running_task};
@@ -52,8 +53,9 @@ pub(crate) struct TaskGroup {
 struct Inner {
     loop_ref: Option<LoopRef>,
     parent: Option<Py<PyAny>>,
-    /// The children that are not done, or whose end the group has not been told.
-    tasks: Option<Py<PySet>>,
+    /// The children that are not done, or whose end the group has not been told: the keys, in the order in which they
+    /// came. asyncio has a set, and cancels them in an order that no two runs share.
+    tasks: Option<Py<PyDict>>,
     errors: Vec<Py<PyAny>>,
     base_error: Option<Py<PyAny>>,
     /// What the exit waits for: resolved with the last child's end.
@@ -61,7 +63,7 @@ struct Inner {
 }
 
 impl TaskGroup {
-    fn tasks<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PySet>> {
+    fn tasks<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {
         self.inner.with(py, |inner| inner.tasks.as_ref().map(|tasks| tasks.clone_ref(py).into_bound(py)))
     }
 
@@ -89,7 +91,7 @@ impl TaskGroup {
             let text = format!("TaskGroup {} cannot determine the parent task", this.repr()?);
             return Err(PyRuntimeError::new_err(text));
         };
-        let tasks = PySet::empty(py)?.unbind();
+        let tasks = PyDict::new(py).unbind();
         let previous = group.inner.with(py, |inner| {
             let parent = inner.parent.replace(parent.unbind());
             (inner.loop_ref.replace(loop_ref), parent, inner.tasks.replace(tasks))
@@ -120,7 +122,7 @@ impl TaskGroup {
         let py = this.py();
         let group = this.get();
         let Some(tasks) = group.tasks(py) else { return Ok(()) };
-        tasks.add(task)?;
+        tasks.set_item(task, py.None())?;
         AnyFuture::of(task).notify::<ChildDone>(this, group.parent(py).as_ref())?;
         // What started eagerly can have cancelled the group before it was one of its tasks.
         if group.aborting.get(py) && !AnyFuture::of(task).is_done()? {
@@ -134,8 +136,8 @@ impl TaskGroup {
         let py = this.py();
         this.get().aborting.set(py, true);
         let Some(tasks) = this.get().tasks(py) else { return Ok(()) };
-        // To cancel runs code, which can change the set.
-        for task in tasks.iter().collect::<Vec<_>>() {
+        // A copy: to cancel runs code, which can change them.
+        for task in tasks.keys() {
             if !AnyFuture::of(&task).is_done()? {
                 cancel_future(&task, None)?;
             }
@@ -156,30 +158,40 @@ impl TaskGroup {
     fn failed(this: &Bound<'_, Self>, task: &Bound<'_, PyAny>, error: Bound<'_, PyAny>) -> PyResult<()> {
         let py = this.py();
         let group = this.get();
+        let Some(parent) = group.parent(py) else {
+            // Nobody waits any more: the group was left by what ended the wait, such as the end of a generator.
+            return Self::report_failed(this, task, error, "its group has been left");
+        };
         group.add_error(&error);
-        let Some(parent) = group.parent(py) else { return Ok(()) };
         if AnyFuture::of(&parent).is_done()? {
-            let text = format!(
-                "Task {} has errored out but its parent task {} is already completed",
-                task.repr()?,
-                parent.repr()?
-            );
-            let entries =
-                [("message", PyString::new(py, &text).into_any()), ("exception", error), ("task", task.clone())];
-            if let Some(loop_ref) = group.loop_ref(py) {
-                // What must leave the loop leaves it with the notification.
-                if report(loop_ref.bind(py), &entries) == ferrio::engine::Flow::Break
-                    && let Some(error) = crate::ffi::runnable::take_leaving()
-                {
-                    return Err(error);
-                }
-            }
-            return Ok(());
+            let why = format!("its parent task {} is already completed", parent.repr()?);
+            return Self::report_failed(this, task, error, &why);
         }
         if !group.aborting.get(py) && !group.parent_cancel_requested.get(py) {
             // The body is to end as well, and the parent to go on afterwards as if nobody had cancelled it.
             Self::abort(this)?;
             Self::cancel_parent(this)?;
+        }
+        Ok(())
+    }
+
+    /// A child has failed whose exception the group cannot raise.
+    #[cold]
+    fn report_failed(
+        this: &Bound<'_, Self>,
+        task: &Bound<'_, PyAny>,
+        error: Bound<'_, PyAny>,
+        why: &str,
+    ) -> PyResult<()> {
+        let py = this.py();
+        let Some(loop_ref) = this.get().loop_ref(py) else { return Ok(()) };
+        let message = PyString::new(py, &format!("Task {} has errored out but {why}", task.repr()?)).into_any();
+        let entries = [("message", message), ("exception", error), ("task", task.clone())];
+        // What must leave the loop leaves it with the notification.
+        if report(loop_ref.bind(py), &entries) == ferrio::engine::Flow::Break
+            && let Some(error) = crate::ffi::runnable::take_leaving()
+        {
+            return Err(error);
         }
         Ok(())
     }
@@ -220,7 +232,9 @@ impl Notified for ChildDone {
         let py = this.py();
         let group = this.get();
         if let Some(tasks) = group.tasks(py) {
-            tasks.discard(task)?;
+            if tasks.contains(task)? {
+                tasks.del_item(task)?;
+            }
             if tasks.is_empty()
                 && let Some(completed) = group.inner.with(py, |inner| inner.completed.as_ref().map(|f| f.clone_ref(py)))
                 && completed.get().is_pending(py)
@@ -238,7 +252,7 @@ impl Notified for ChildDone {
 #[pymethods]
 impl TaskGroup {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "()")]
     fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
             entered: GilCopy::new(false),
@@ -298,7 +312,10 @@ impl TaskGroup {
 
     #[getter]
     fn _tasks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PySet>> {
-        self.tasks(py).map_or_else(|| PySet::empty(py), Ok)
+        match self.tasks(py) {
+            Some(tasks) => PySet::new(py, tasks.keys()),
+            None => PySet::empty(py),
+        }
     }
 
     #[getter]
@@ -554,7 +571,7 @@ impl Exiting {
         let (base_error, errors) =
             group.inner.with(py, |inner| (inner.base_error.take(), std::mem::take(&mut inner.errors)));
         if let Some(base_error) = base_error {
-            return Err(PyErr::from_value(base_error.into_bound(py)));
+            return Err(raise(base_error.into_bound(py).cast_into()?));
         }
         let parent = group.parent(py);
         let Cancellations { mut propagated, pending } = self.cancellations.take().map_or_else(Default::default, |c| *c);

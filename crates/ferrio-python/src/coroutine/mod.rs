@@ -18,7 +18,7 @@
 
 mod body;
 
-use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -128,7 +128,7 @@ impl Awaited {
         }
         match object.call_method0(intern!(py, "__await__")) {
             Ok(iterator) => Self::advance(iterator, None),
-            Err(error) => Progress::Done(Err(error)),
+            Err(error) => Progress::Done(Err(not_awaitable(&object, error))),
         }
     }
 
@@ -347,6 +347,20 @@ impl Driven for Coroutine {
 
     fn is_created(this: &Bound<'_, Self>) -> bool {
         this.get().is_in(this.py(), Stage::Created)
+    }
+}
+
+/// What `await object` raises if it is the object that has no `__await__`; the error if it is something else.
+#[cold]
+fn not_awaitable(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let py = object.py();
+    let class = object.get_type();
+    match (class.hasattr(intern!(py, "__await__")), class.name()) {
+        (Ok(false), Ok(name)) if py.version_info() >= (3, 14) => {
+            PyTypeError::new_err(format!("'{name}' object can't be awaited"))
+        }
+        (Ok(false), Ok(name)) => PyTypeError::new_err(format!("object {name} can't be used in 'await' expression")),
+        _ => error,
     }
 }
 

@@ -18,6 +18,7 @@
 //! | [`method`] | methods without an argument parser |
 //! | [`newborn`] | the collector kept from objects that are not there yet |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
+//! | [`raise`] | an error with what is being handled as its context |
 //! | [`recursion`] | recursion that the interpreter counts |
 //! | [`bytes`] | a `bytes` object that the operating system writes into |
 //! | [`buffer`] | the bytes of any object that has some |
@@ -40,6 +41,7 @@ pub(crate) mod finalizer;
 pub(crate) mod method;
 pub(crate) mod newborn;
 pub(crate) mod pool;
+pub(crate) mod raise;
 pub(crate) mod recursion;
 pub(crate) mod runnable;
 pub(crate) mod send_slots;

@@ -184,9 +184,14 @@ pub(crate) fn cancel(future: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny
             return deeper(py, || GatheringFuture::cancel_children(gathering, message));
         }
     }
+    let cancel = intern!(py, "cancel");
+    let Some(message) = message else {
+        // A class whose `cancel()` takes no message is as good.
+        return future.call_method0(cancel)?.is_truthy();
+    };
     let keywords = PyDict::new(py);
     keywords.set_item(intern!(py, "msg"), message)?;
-    future.call_method(intern!(py, "cancel"), (), Some(&keywords))?.is_truthy()
+    future.call_method(cancel, (), Some(&keywords))?.is_truthy()
 }
 
 /// The task that runs on the loop, or None. Runs Python code on Python 3.11.

@@ -7,9 +7,9 @@
 //! | [`wakeup`] | the callables that stand for a task where a loop or a future is not ours |
 //! | [`methods`] | what Python sees |
 //! | [`any_future`] | a future of whatever make, for those that take any |
-//! | [`sleep`], [`gather`](gather()), [`shield`](shield()), [`wait`], [`as_completed`](as_completed()), ... | asyncio's functions, each in a file of its name |
-//! | [`iscoroutine`](iscoroutine()) | that, and `isfuture` |
-//! | [`current_task`](current_task()) | that, and `all_tasks` |
+//! | [`sleep`], [`gather`](mod@gather), [`shield`](mod@shield), [`wait`], [`as_completed`](mod@as_completed), ... | asyncio's functions, each in a file of its name |
+//! | [`iscoroutine`](mod@iscoroutine) | that, and `isfuture` |
+//! | [`current_task`](mod@current_task) | that, and `all_tasks` |
 //! | [`eager`] | the eager task factory |
 //!
 //! # States

@@ -151,8 +151,8 @@ impl WritePipeTransport {
         }
         let mut sent = 0;
         if transport.buffered(py) == 0 {
-            let length = with_bytes(data, <[u8]>::len)?;
-            match with_bytes(data, |bytes| pipe::send(borrow(end.fd), bytes))? {
+            let (length, result) = with_bytes(data, |bytes| (bytes.len(), pipe::send(borrow(end.fd), bytes)))?;
+            match result {
                 Ok(Transfer::Done(count)) if count >= length => return Ok(()),
                 Ok(Transfer::Done(count)) => sent = count,
                 Ok(Transfer::WouldBlock) => {}

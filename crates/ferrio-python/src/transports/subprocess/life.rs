@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyPermissionError, PyProcessLookupError};
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use super::{Pipe, State, SubprocessPipeProtocol, SubprocessTransport};
 use crate::asyncio;
@@ -113,11 +113,13 @@ impl SubprocessTransport {
             state: GilCell::new(State { beginning: Some(beginning.clone().unbind()), ..State::default() }),
         };
         let this = Bound::new(py, transport)?;
-        if let Err(error) = Self::connect_pipes(&this) {
+        Self::log_created(&this, new.arguments)?;
+        let connected = Self::connect_pipes(&this);
+        core.push(py, runnable::<Begin>(this.clone().unbind()));
+        let watched = Self::watch(&this);
+        if let Err(error) = connected.and(watched) {
             Self::fail_to_begin(&this, error)?;
         }
-        core.push(py, runnable::<Begin>(this.clone().unbind()));
-        Self::watch(&this)?;
         Ok((this, beginning))
     }
 
@@ -143,15 +145,51 @@ impl SubprocessTransport {
         Ok(())
     }
 
-    /// Closes what there is, and has the future raise `error`.
+    fn log_created(this: &Bound<'_, Self>, arguments: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = this.py();
+        if !this.get().is_debugged(py) {
+            return Ok(());
+        }
+        // Of a list only the program: the others can be secrets.
+        let program = match arguments.is_instance_of::<PyString>() || arguments.is_instance_of::<PyBytes>() {
+            true => arguments.clone(),
+            false => arguments.get_item(0)?,
+        };
+        let arguments = ("process %r created: pid %s", program, this.get().pid);
+        asyncio::logger(py)?.call_method1(intern!(py, "debug"), arguments).map(drop)
+    }
+
+    fn watch(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let work = send_runnable::<Ended>(this.clone().unbind());
+        match ChildWatch::new(transport.core(py).get().engine(py), transport.pid, work) {
+            Ok(watch) => {
+                transport.state.with(py, |state| state.watch = Some(watch));
+                Ok(())
+            }
+            Err(error) => {
+                // Nobody would hear of its end.
+                let process = transport.process.bind(py);
+                process.call_method0(intern!(py, "kill"))?;
+                let returncode = process.call_method0(intern!(py, "wait"))?.extract()?;
+                transport.state.with(py, |state| state.returncode = Some(returncode));
+                Err(os_error(py, &error))
+            }
+        }
+    }
+
+    /// Closes what there is, and has the future raise `error`. The protocol is told of nothing.
     #[cold]
     fn fail_to_begin(this: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
+        transport.protocol.set(py, None);
         Self::close(this)?;
-        for name in ["stdin", "stdout", "stderr"] {
+        let connected = transport.state.with(py, |state| state.pipes.each_ref().map(Option::is_some));
+        for (is_connected, name) in connected.into_iter().zip(["stdin", "stdout", "stderr"]) {
             let pipe = transport.process.bind(py).getattr(name)?;
-            if !pipe.is_none() {
+            if !is_connected && !pipe.is_none() {
                 pipe.call_method0("close")?;
             }
         }
@@ -159,25 +197,6 @@ impl SubprocessTransport {
         match beginning {
             Some(beginning) => Future::reject(beginning.bind(py), error.into_value(py).into_bound(py).into_any()),
             None => Ok(()),
-        }
-    }
-
-    fn watch(this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        let transport = this.get();
-        let work = send_runnable::<Ended>(this.clone().unbind());
-        let watch = ChildWatch::new(transport.core(py).get().engine(py), transport.pid, work);
-        match watch {
-            Ok(watch) => {
-                transport.state.with(py, |state| state.watch = Some(watch));
-                Ok(())
-            }
-            Err(error) => {
-                // Nobody would hear of its end.
-                transport.process.bind(py).call_method0(intern!(py, "kill"))?;
-                transport.process.bind(py).call_method0(intern!(py, "wait"))?;
-                Err(os_error(py, &error))
-            }
         }
     }
 
