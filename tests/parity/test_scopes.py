@@ -439,6 +439,7 @@ def test_children_are_cancelled_in_the_order_in_which_they_came(loop, events):
     assert events == list(range(50))
 
 
+@pytest.mark.asyncio_since("3.14", "groups that are in no cycle")
 def test_nothing_is_kept_after_a_scope(parity):
     """Neither a timer nor a cycle holds what was in a scope that was left, however it was."""
 
