@@ -169,7 +169,10 @@ def test_while_a_loop_runs():
         after = await asyncio.create_task(child())
         return type(before), type(during), {type(task) for task in results}, type(after)
 
-    own = asyncio.Task
-    assert asyncio.run(main(), loop_factory=asyncio.SelectorEventLoop) == (own, ferrio.Task, {ferrio.Task}, own)
-    every = ferrio.Task
-    assert asyncio.run(main(), loop_factory=ferrio.new_event_loop) == (every, every, {every}, every)
+    def run_on(factory):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(main())
+
+    own, every = asyncio.Task, ferrio.Task
+    assert run_on(asyncio.SelectorEventLoop) == (own, every, {every}, own)
+    assert run_on(ferrio.new_event_loop) == (every, every, {every}, every)
