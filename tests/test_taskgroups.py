@@ -278,12 +278,11 @@ def test_on_the_loop_and_with_the_tasks_of_asyncio():
             if since(3, 14):
                 assert child._asyncio_awaited_by == {asyncio.current_task()}
         assert type(child) is asyncio.Task
-        try:
+        with pytest.raises(ExceptionGroup) as raised:
             async with ferrio.TaskGroup() as group:
                 group.create_task(fail(ValueError("child")))
                 await forever()
-        except* ValueError as error:
-            assert describe(error.exceptions[0]) == ("ValueError", "child")
+        assert describe(raised.value.exceptions[0]) == ("ValueError", "child")
         async with ferrio.TaskGroup() as group:
             group.create_task(forever())
             asyncio.get_running_loop().call_soon(group.cancel)

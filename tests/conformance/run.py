@@ -101,9 +101,7 @@ def full_test_name(test: str) -> str:
     return test if test.startswith("test.") else f"test.test_asyncio.{test}"
 
 
-def run_module(
-    module: str, patterns: list[str], without: list[str], plain: bool, interpreter: list[str]
-) -> Report:
+def run_module(module: str, patterns: list[str], without: list[str], plain: bool, interpreter: list[str]) -> Report:
     report = Report(module)
     with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
         output = Path(directory, "outcomes")
