@@ -278,10 +278,14 @@ def test_on_the_loop_and_with_the_tasks_of_asyncio():
             if since(3, 14):
                 assert child._asyncio_awaited_by == {asyncio.current_task()}
         assert type(child) is asyncio.Task
-        with pytest.raises(ExceptionGroup) as raised:
+
+        async def group_that_fails():
             async with ferrio.TaskGroup() as group:
                 group.create_task(fail(ValueError("child")))
                 await forever()
+
+        with pytest.raises(ExceptionGroup, match="unhandled errors in a TaskGroup") as raised:
+            await group_that_fails()
         assert describe(raised.value.exceptions[0]) == ("ValueError", "child")
         async with ferrio.TaskGroup() as group:
             group.create_task(forever())
