@@ -169,7 +169,6 @@ class TestNested:
 
         parity(body)
 
-    @pytest.mark.asyncio_since("3.13", "a count of cancellations that stays the same")
     def test_the_failure_of_the_innermost_ends_all(self, parity):
         async def body(case):
             async def fails():
@@ -191,7 +190,6 @@ class TestNested:
 
         parity(body)
 
-    @pytest.mark.asyncio_since("3.13", "groups that lose no cancellation")
     def test_a_cancellation_while_the_group_shuts_down(self, parity):
         """A child fails, another takes its time, and somebody cancels the parent meanwhile."""
 
@@ -441,7 +439,7 @@ def test_children_are_cancelled_in_the_order_in_which_they_came(loop, events):
     assert events == list(range(50))
 
 
-@pytest.mark.asyncio_since("3.13", "groups without cycles")
+@pytest.mark.asyncio_since("3.14", "groups that are in no cycle")
 def test_nothing_is_kept_after_a_scope(parity):
     """Neither a timer nor a cycle holds what was in a scope that was left, however it was."""
 
