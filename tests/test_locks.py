@@ -445,6 +445,52 @@ def test_collected_in_a_cycle(name):
     assert gone() is None
 
 
+# Who is cancelled after its turn has come
+
+
+@pytest.mark.parametrize("name", ["Lock", "Semaphore", "BoundedSemaphore"])
+def test_permit_of_a_cancelled_waiter_goes_to_the_next(parity, name):
+    async def body(case):
+        lock = make(package(case), name)
+        await lock.acquire()
+        first, second, third = (asyncio.ensure_future(lock.acquire()) for _ in range(3))
+        await asyncio.sleep(0)
+        lock.release()
+        first.cancel()
+        case(text(lock), lock.locked())
+        await asyncio.wait([first])
+        await asyncio.sleep(0)
+        case(first.cancelled(), second.done(), third.done(), text(lock), lock.locked())
+        third.cancel()
+
+    recorded, _ = parity(body)
+    assert recorded[1][:3] == (True, True, False)
+
+
+@SINCE
+def test_notification_of_a_cancelled_waiter_goes_to_the_next(parity):
+    async def body(case):
+        condition = package(case).Condition()
+
+        async def wait():
+            async with condition:
+                return await condition.wait()
+
+        first, second, third = (asyncio.ensure_future(wait()) for _ in range(3))
+        await asyncio.sleep(0)
+        async with condition:
+            condition.notify()
+            first.cancel()
+        await asyncio.wait([first])
+        for _ in range(3):
+            await asyncio.sleep(0)
+        case(first.cancelled(), second.done(), third.done(), text(condition))
+        third.cancel()
+
+    recorded, _ = parity(body)
+    assert recorded[0][:3] == (True, True, False)
+
+
 # Properties: the same random program on both
 
 
@@ -489,8 +535,8 @@ async def take_turns(case, lock, program):
             tasks.start("hold", hold)
         elif name == "more":
             case.raised(lock.release)
-        elif args[0] in held and not held[args[0]].done():
-            held[args[0]].set_result(None)
+        elif waiting := [future for future in held.values() if not future.done()]:
+            waiting[args[0] % len(waiting)].set_result(None)
 
     def look():
         return text(lock), lock.locked()
