@@ -46,6 +46,7 @@ def test_the_group_ends_with_its_last_child(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.13", "that a refused coroutine is closed")
 def test_what_create_task_refuses(parity):
     async def body(case):
         def refused(group):
@@ -99,6 +100,7 @@ def test_wrong_arguments(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.14", "any keyword")
 def test_the_keywords_of_create_task_are_the_loops(parity):
     variable = contextvars.ContextVar("variable", default="outside")
 

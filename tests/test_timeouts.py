@@ -190,7 +190,7 @@ def test_the_method_of_something_else(parity):
     async def body(case):
         for method in (ferrio.Timeout.__aenter__, ferrio.Timeout.__aexit__):
             with pytest.raises(TypeError):
-                method(*[object()] * (1 if method is ferrio.Timeout.__aenter__ else 4))
+                await method(*[object()] * (1 if method is ferrio.Timeout.__aenter__ else 4))
         case(neutral(repr(case.classes.timeout(None))))
 
     parity(body)

@@ -169,6 +169,7 @@ class TestNested:
 
         parity(body)
 
+    @pytest.mark.asyncio_since("3.13", "the count of cancellations")
     def test_the_failure_of_the_innermost_ends_all(self, parity):
         async def body(case):
             async def fails():
@@ -190,6 +191,7 @@ class TestNested:
 
         parity(body)
 
+    @pytest.mark.asyncio_since("3.13", "the count of cancellations")
     def test_a_cancellation_while_the_group_shuts_down(self, parity):
         """A child fails, another takes its time, and somebody cancels the parent meanwhile."""
 
