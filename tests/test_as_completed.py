@@ -115,7 +115,7 @@ def test_timeout(parity):
     assert parity(body)[0] == ["in time", ("TimeoutError", ""), (False, None)]
 
 
-@SINCE
+@pytest.mark.asyncio_since("3.14", "that a cancelled one gives its turn back")
 def test_several_wait_at_once(parity):
     """Those who wait are served in order; one that is cancelled gives its turn back."""
 

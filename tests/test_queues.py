@@ -293,6 +293,29 @@ def test_on_a_loop_that_is_not_ferrios():
         assert runner.run(main()) == list(range(10))
 
 
+# Who is cancelled after its turn has come
+
+
+@pytest.mark.parametrize("method", ["get", "put"])
+def test_turn_of_a_cancelled_waiter_goes_to_the_next(parity, method):
+    async def body(case):
+        queue = package(case).Queue(1)
+        if method == "put":
+            queue.put_nowait("full")
+        arguments = ["item"] if method == "put" else []
+        first, second, third = (asyncio.ensure_future(getattr(queue, method)(*arguments)) for _ in range(3))
+        await asyncio.sleep(0)
+        queue.get_nowait() if method == "put" else queue.put_nowait("item")
+        first.cancel()
+        await asyncio.wait([first])
+        await asyncio.sleep(0)
+        case(first.cancelled(), second.done(), third.done(), text(queue))
+        third.cancel()
+
+    recorded, _ = parity(body)
+    assert recorded[0][:3] == (True, True, False)
+
+
 # Cycles
 
 

@@ -11,7 +11,7 @@ from itertools import zip_longest
 import pytest
 from hypothesis import HealthCheck, example, find, given, settings
 from support import programs
-from support.loops import STEPPED
+from support.loops import STEPPED, since
 
 import ferrio
 
@@ -38,7 +38,17 @@ def first_difference(ours, theirs):
 
 
 @pytest.mark.patience(900)
-@pytest.mark.parametrize("package", [asyncio, ferrio], ids=["the loop alone", "its own functions"])
+@pytest.mark.parametrize(
+    "package",
+    [
+        pytest.param(asyncio, id="the loop alone"),
+        pytest.param(
+            ferrio,
+            id="its own functions",
+            marks=pytest.mark.skipif(not since(3, 14), reason="they do as those of a newer asyncio"),
+        ),
+    ],
+)
 @options
 @given(program=programs.programs())
 @example(program=[[("wait_for_future", 3, False)]])

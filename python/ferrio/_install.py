@@ -32,7 +32,8 @@ HOMES = {
         "wait",
         "wait_for",
     ),
-    "coroutines": ("iscoroutine", "iscoroutinefunction"),
+    # asyncio's iscoroutinefunction() knows ferrio's functions, and is deprecated on newer Pythons only.
+    "coroutines": ("iscoroutine",),
     "graph": (
         "FrameCallGraphEntry",
         "FutureCallGraph",

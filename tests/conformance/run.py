@@ -42,7 +42,7 @@ class Report:
         for test, outcome in self.outcomes.items():
             if outcome == "started":
                 self.problems.append(f"{test}\nit did not end")
-            elif outcome == "failed" and test in exceptions:
+            elif outcome in ("failed", "left out") and test in exceptions:
                 self.excepted[test] = exceptions[test]
             elif outcome == "failed":
                 self.problems.append(f"{test}\n{self.details[test]}")
@@ -88,18 +88,20 @@ def is_this_python(python: str) -> bool:
     return sys.version_info[: len(version)] == version
 
 
-def load_exceptions() -> dict[str, str]:
-    """The tests that may fail on this Python, and why."""
+def load_exceptions() -> tuple[dict[str, str], list[str]]:
+    """The tests that may fail on this Python, and why; and those among them that would not end."""
     entries = tomllib.loads((HERE / "exceptions.toml").read_text()).get("except", [])
     applicable = [entry for entry in entries if any(map(is_this_python, entry.get("pythons", ["3"])))]
-    return {full_test_name(test): entry["reason"] for entry in applicable for test in entry["tests"]}
+    exceptions = {full_test_name(test): entry["reason"] for entry in applicable for test in entry["tests"]}
+    endless = [full_test_name(test) for entry in applicable if entry.get("endless") for test in entry["tests"]]
+    return exceptions, endless
 
 
 def full_test_name(test: str) -> str:
     return test if test.startswith("test.") else f"test.test_asyncio.{test}"
 
 
-def run_module(module: str, patterns: list[str], plain: bool, interpreter: list[str]) -> Report:
+def run_module(module: str, patterns: list[str], without: list[str], plain: bool, interpreter: list[str]) -> Report:
     report = Report(module)
     with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
         output = Path(directory, "outcomes")
@@ -107,6 +109,7 @@ def run_module(module: str, patterns: list[str], plain: bool, interpreter: list[
         command = [sys.executable, "-X", "faulthandler", *interpreter]
         command += [str(HERE / "child.py"), full_name(module), str(output)]
         command += [argument for pattern in patterns for argument in ("-k", pattern)]
+        command += [argument for test in without for argument in ("--without", test)]
         command += ["--plain"] if plain else []
         start = time.monotonic()
         # A variable of whoever calls this must not switch asyncio's debug mode on.
@@ -160,14 +163,14 @@ def main() -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="name what failed, without details")
     options = parser.parse_args()
     faulthandler.enable()
-    exceptions = {} if options.plain else load_exceptions()
+    exceptions, endless = ({}, []) if options.plain else load_exceptions()
     reports = []
     modules = load_modules()
     interpreter = ["-X", "dev"] if options.dev else []
     for module in options.module or modules:
         print(f"{module} ...", end="", flush=True)
         patterns = options.patterns or modules.get(module, [])
-        report = run_module(module, patterns, options.plain, interpreter)
+        report = run_module(module, patterns, endless, options.plain, interpreter)
         report.judge(exceptions, complete=not options.patterns)
         print(f" {'FAILED' if report.problems else 'ok'} ({report.seconds:.1f} s)", flush=True)
         reports.append(report)

@@ -169,6 +169,7 @@ class TestNested:
 
         parity(body)
 
+    @pytest.mark.asyncio_since("3.13", "the count of cancellations")
     def test_the_failure_of_the_innermost_ends_all(self, parity):
         async def body(case):
             async def fails():
@@ -190,6 +191,7 @@ class TestNested:
 
         parity(body)
 
+    @pytest.mark.asyncio_since("3.13", "the count of cancellations")
     def test_a_cancellation_while_the_group_shuts_down(self, parity):
         """A child fails, another takes its time, and somebody cancels the parent meanwhile."""
 
@@ -439,6 +441,7 @@ def test_children_are_cancelled_in_the_order_in_which_they_came(loop, events):
     assert events == list(range(50))
 
 
+@pytest.mark.asyncio_since("3.14", "groups that are in no cycle")
 def test_nothing_is_kept_after_a_scope(parity):
     """Neither a timer nor a cycle holds what was in a scope that was left, however it was."""
 

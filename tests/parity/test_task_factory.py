@@ -484,6 +484,7 @@ def test_the_eager_task_factory_of_asyncio(parity):
     assert parity(body)[0] == ["child", ("created", True, "eager"), "child", "in the group"]
 
 
+@pytest.mark.asyncio_since("3.14", "factories of what has no name")
 def test_the_loop_does_not_keep_what_a_factory_made(loop):
     """A factory's own future is its own affair."""
 

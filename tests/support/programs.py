@@ -284,10 +284,13 @@ def cancel(world, label, number, message):
     world.record(label, "cancels", task.get_name(), task.cancel(message), task.cancelling())
 
 
-@synchronous(NUMBER)
-def uncancel(world, label, number):
-    task = world.task(number)
-    world.record(label, "uncancels", task.get_name(), task.uncancel())
+if since(3, 13):
+    # Before, asyncio took the request back, but not what had been asked for.
+
+    @synchronous(NUMBER)
+    def uncancel(world, label, number):
+        task = world.task(number)
+        world.record(label, "uncancels", task.get_name(), task.uncancel())
 
 
 @synchronous(NUMBER)
@@ -486,6 +489,7 @@ if hasattr(asyncio.TaskGroup, "cancel"):
 
 
 if since(3, 12):
+    # Before, asyncio made a task of a coroutine, under a name that no program knows.
 
     @asynchronous(NUMBER, DELAY)
     async def wait_for_limited(world, label, number, ticks):

@@ -233,15 +233,29 @@ impl Coroutine {
         self.stage.set(py, Stage::Running);
         let Some(mut body) = self.body.try_use(py) else { return Step::Raised(unusable(Stage::Running)) };
         let Some(frame) = &mut *body else { return Step::Raised(unusable(Stage::Finished)) };
-        match frame.step(py, Ok(py.None().into_bound(py))) {
+        let next = frame.step(py, Ok(py.None().into_bound(py)));
+        self.conclude(py, &mut body, next)
+    }
+
+    /// What comes of a step. Inlined, as an outcome or a result that is moved costs more than the rest.
+    #[inline(always)]
+    fn conclude<'py>(&self, py: Python<'py>, body: &mut Option<Body>, next: PyResult<Next<'py>>) -> Step<'py> {
+        match next {
             Ok(Next::Return(value)) => {
-                self.end(py, &mut body);
+                self.end(py, body);
                 Step::Returned(value)
             }
-            Ok(Next::Await(object)) => self.go_on(py, &mut body, Awaited::begin(object)),
+            Ok(Next::Await(object)) => match Future::native(&object) {
+                Some(future) if future.get().is_pending(py) => {
+                    future.get().blocking.set(py, true);
+                    let awaited = Awaited::Future(future.clone().unbind());
+                    self.suspend(py, awaited, object)
+                }
+                _ => self.go_on(py, body, Awaited::begin(object)),
+            },
             Ok(Next::Pause) => self.suspend(py, Awaited::Turn, py.None().into_bound(py)),
             Err(error) => {
-                self.end(py, &mut body);
+                self.end(py, body);
                 Step::Raised(error)
             }
         }
@@ -251,7 +265,14 @@ impl Coroutine {
         self.stage.set(py, Stage::Running);
         let Some(mut body) = self.body.try_use(py) else { return Step::Raised(unusable(Stage::Running)) };
         let awaited = self.awaited.take(py).unwrap_or(Awaited::Turn);
-        self.go_on(py, &mut body, awaited.resume(py, failure))
+        match (awaited, &failure, &mut *body) {
+            (Awaited::Future(future), None, Some(frame)) if !future.get().is_pending(py) => {
+                let future = future.into_bound(py);
+                let next = frame.step(py, Future::result(&future));
+                self.conclude(py, &mut body, next)
+            }
+            (awaited, ..) => self.go_on(py, &mut body, awaited.resume(py, failure)),
+        }
     }
 
     fn go_on<'py>(&self, py: Python<'py>, body: &mut Option<Body>, mut progress: Progress<'py>) -> Step<'py> {
