@@ -71,9 +71,12 @@ async def outcome(awaitable):
     return "no exception"
 
 
+empty_ones = pytest.mark.asyncio_since("3.13", "datagrams without bytes, and a header in the account of the buffer")
+
 HOSTS = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
+@empty_ones
 @pytest.mark.parametrize("host", HOSTS.values())
 @pytest.mark.parametrize("connected", [False, True])
 def test_there_and_back(parity, host, connected):
@@ -263,10 +266,11 @@ async def drained(sock, until):
     return received
 
 
+@empty_ones
 def test_flow_control(parity):
     async def body(case):
         async with full(case) as (transport, _, theirs):
-            transport.set_write_buffer_limits(2500)
+            transport.set_write_buffer_limits(3010)  # each counts for eight bytes more
             case(transport.get_write_buffer_limits())
             data = bytearray(b"x" * 1000)
             for number in range(3):
@@ -289,6 +293,8 @@ def test_the_end_with_a_full_buffer(parity, method):
             transport.sendto(b"last")
             getattr(transport, method)()
             case(transport.is_closing(), protocol.lost.done())
+            if case.name == "ferrio":  # asyncio forgets to count down before 3.15
+                assert transport.get_write_buffer_size() == (12 if method == "close" else 0)
             received = await drained(theirs, lambda _: protocol.lost.done())
             case(received + drain(theirs))
 
