@@ -49,16 +49,24 @@ class Remote:
     def ready(self) -> None:
         """Wait until the loop is imported."""
         self._answer()
+        self._signal(signal.SIGSTOP)
 
     def measure(self) -> Sample:
-        """Have the row measured once."""
+        """Have the row measured once. In between the worker stands still: some loops spin when they have nothing to do."""
         assert self._process.stdin is not None
+        self._signal(signal.SIGCONT)
         try:
             self._process.stdin.write(b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise Failed(self._last_words()) from None
-        return Sample(**self._answer())
+        sample = Sample(**self._answer())
+        self._signal(signal.SIGSTOP)
+        return sample
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):  # it has crashed, and everything that it started is gone too
+            os.killpg(self._process.pid, number)
 
     def _answer(self) -> dict[str, Any]:
         if not select.select([self._answers], [], [], PATIENCE)[0]:
@@ -83,8 +91,7 @@ class Remote:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         assert self._process.stdin is not None
-        with suppress(ProcessLookupError):  # it has crashed, and everything that it started is gone too
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
         with suppress(BrokenPipeError):  # a line that it did not live to read
             self._process.stdin.close()
