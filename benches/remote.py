@@ -52,7 +52,7 @@ class Remote:
         self._signal(signal.SIGSTOP)
 
     def measure(self) -> Sample:
-        """Have the row measured once. In between the worker stands still: some loops spin when they have nothing to do."""
+        """Have the row measured once. In between the worker stands still: some loops spin when they are idle."""
         assert self._process.stdin is not None
         self._signal(signal.SIGCONT)
         try:
