@@ -176,3 +176,10 @@ def test_while_a_loop_runs():
     own, every = asyncio.Task, ferrio.Task
     assert run_on(asyncio.SelectorEventLoop) == (own, every, {every}, own)
     assert run_on(ferrio.new_event_loop) == (every, every, {every}, every)
+
+
+def test_eager_factories_are_known_by_their_code(installed):
+    """anyio looks at it, to tell whether the tasks of a loop begin at once."""
+    code = asyncio.eager_task_factory.__code__
+    assert asyncio.create_eager_task_factory(asyncio.Task).__code__ is code
+    assert code.co_name == "factory"

@@ -4,6 +4,7 @@ use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use super::task::Task;
@@ -47,6 +48,18 @@ impl EagerTaskFactory {
             None => kwargs.set_item(intern!(py, "eager_start"), true)?,
         }
         self.constructor.bind(py).call((coro,), Some(&kwargs))
+    }
+
+    /// The code that all eager factories share: by it anyio, for one, knows that tasks begin at once.
+    #[getter]
+    fn __code__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        static CODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let code = CODE.get_or_try_init(py, || {
+            let namespace = PyDict::new(py);
+            py.run(c"def factory(loop, coro, *, eager_start=None, **kwargs): pass", Some(&namespace), None)?;
+            PyResult::Ok(namespace.as_any().get_item("factory")?.getattr("__code__")?.unbind())
+        });
+        code.map(|code| code.clone_ref(py))
     }
 
     #[getter]
