@@ -266,7 +266,7 @@ async def drained(sock, until):
     return received
 
 
-@empty_ones
+@pytest.mark.asyncio_since("3.14", "the account of the buffer")
 def test_flow_control(parity):
     async def body(case):
         async with full(case) as (transport, _, theirs):
