@@ -8,6 +8,7 @@
 //! | [`subprocess`] | [`SubprocessTransport`], a child process and its pipes |
 //! | [`server`] | [`Server`], which accepts connections and gives each its transport |
 //! | [`protocol`] | the protocol of a transport, with the methods that are called for every message |
+//! | [`native`] | protocols of our own, which get their data in Rust |
 //! | [`endpoint`] | who closes the descriptor |
 //! | [`chunk`] | bytes that wait to be sent |
 //! | [`address`] | addresses as Python knows them |
@@ -24,6 +25,7 @@ mod callback;
 mod chunk;
 mod datagram;
 mod endpoint;
+pub(crate) mod native;
 mod pipe;
 mod protocol;
 mod server;

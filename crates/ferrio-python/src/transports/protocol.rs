@@ -9,12 +9,15 @@ use pyo3::types::PyString;
 use crate::asyncio;
 use crate::ffi::call::{method0, method1};
 use crate::ffi::cell::GilCell;
+use crate::transports::native::Native;
 
-/// How a protocol is given what was received: the bound methods, so that a message costs no lookup.
+/// How a protocol is given what was received: found once, so that a message costs no lookup.
 #[derive(Debug)]
 pub(super) enum Receiver {
     /// `data_received(bytes)`.
     Data(Py<PyAny>),
+    /// A protocol of ours, Rust to Rust.
+    Native(Native),
     /// A `BufferedProtocol`: `get_buffer(sizehint)`, then `buffer_updated(count)`.
     Buffered { get_buffer: Py<PyAny>, buffer_updated: Py<PyAny> },
 }
@@ -22,6 +25,9 @@ pub(super) enum Receiver {
 impl Receiver {
     fn new(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = protocol.py();
+        if let Some(native) = Native::find(protocol)? {
+            return Ok(Self::Native(native));
+        }
         if protocol.is_instance(asyncio::buffered_protocol_class(py)?)? {
             return Ok(Self::Buffered {
                 get_buffer: protocol.getattr(intern!(py, "get_buffer"))?.unbind(),
@@ -35,6 +41,7 @@ impl Receiver {
     fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
             Self::Data(method) => Self::Data(method.clone_ref(py)),
+            Self::Native(native) => Self::Native(native.clone_ref(py)),
             Self::Buffered { get_buffer, buffer_updated } => {
                 Self::Buffered { get_buffer: get_buffer.clone_ref(py), buffer_updated: buffer_updated.clone_ref(py) }
             }
@@ -109,6 +116,7 @@ impl Protocol {
             visit.call(&inner.object)?;
             match &inner.receiver {
                 Some(Receiver::Data(method)) => visit.call(method),
+                Some(Receiver::Native(native)) => native.traverse(visit),
                 Some(Receiver::Buffered { get_buffer, buffer_updated }) => {
                     visit.call(get_buffer)?;
                     visit.call(buffer_updated)

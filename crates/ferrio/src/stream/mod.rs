@@ -14,5 +14,5 @@ mod read_size;
 mod write_buffer;
 
 pub use flow::{FlowControl, Limits, LimitsError};
-pub use read_size::{ReadSize, Room, SCRATCH};
+pub use read_size::{LARGEST, ReadSize, Room, SCRATCH};
 pub use write_buffer::{MAX_SLICES, WriteBuffer};

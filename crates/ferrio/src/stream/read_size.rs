@@ -9,7 +9,7 @@
 pub const SCRATCH: usize = 64 * 1024;
 
 /// The largest room, in bytes. More would not be filled: a socket's receive buffer seldom holds as much.
-const LARGEST: usize = 256 * 1024;
+pub const LARGEST: usize = 256 * 1024;
 
 /// Where the next read goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

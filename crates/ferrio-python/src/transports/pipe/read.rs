@@ -25,6 +25,7 @@ use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::ffi::runnable::{Job, runnable};
 use crate::loop_ref::LoopCore;
 use crate::os_error::os_error;
+use crate::transports::native::Native;
 use crate::transports::protocol::Receiver;
 
 /// Where small chunks are read, all pipes' in turn. Nothing is in it between two calls.
@@ -125,10 +126,28 @@ impl ReadPipeTransport {
                 Ok(None) => Ok(()),
                 Err(error) => Self::fatal_error(this, error, READ_FAILED),
             },
+            Some(Receiver::Native(native)) => Self::read_natively(this, &native),
             Some(Receiver::Buffered { get_buffer, buffer_updated }) => {
                 Self::read_into_buffer(this, get_buffer.bind(py), buffer_updated.bind(py))
             }
             None => Ok(()),
+        }
+    }
+
+    fn read_natively(this: &Bound<'_, Self>, protocol: &Native) -> PyResult<()> {
+        let py = this.py();
+        let received = SHARED.with(py, |shared| {
+            let received = pipe::receive(borrow(this.get().end.fd), shared);
+            if let Ok(Transfer::Done(count @ 1..)) = received {
+                protocol.take_in(py, &shared[..count]);
+            }
+            received
+        });
+        match received {
+            Ok(Transfer::Done(0)) => Self::end_of_input(this),
+            Ok(Transfer::Done(_)) => protocol.received(py),
+            Ok(Transfer::WouldBlock) => Ok(()),
+            Err(error) => Self::fatal_error(this, os_error(py, &error), READ_FAILED),
         }
     }
 

@@ -9,10 +9,13 @@
 //!
 //! Messages of more than [`SCRATCH`] bytes are received into a `bytes` of their own, which is shrunk to what came: one
 //! allocation too, and no copy.
+//!
+//! A protocol of ours ([`native`](crate::transports::native)) takes the bytes out of the shared memory itself: no
+//! allocation here, and no call into Python.
 
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{Transfer, socket};
-use ferrio::stream::{Room, SCRATCH};
+use ferrio::stream::{LARGEST, Room, SCRATCH};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -27,10 +30,11 @@ use crate::ffi::descriptor::borrow;
 use crate::ffi::runnable::{Job, runnable};
 use crate::os_error::os_error;
 use crate::transports::callback;
+use crate::transports::native::Native;
 use crate::transports::protocol::Receiver;
 
-/// Where small messages are received, all connections' in turn. Nothing is in it between two calls.
-static SHARED: GilCell<[u8; SCRATCH]> = GilCell::new([0; SCRATCH]);
+/// Where messages are received, all connections' in turn. Nothing is in it between two calls.
+static SHARED: GilCell<[u8; LARGEST]> = GilCell::new([0; LARGEST]);
 
 /// A transport that has input, an end of file or an error to read.
 pub(super) struct ReadReady;
@@ -78,12 +82,43 @@ impl SocketTransport {
             return Ok(());
         }
         match transport.protocol.receiver(py) {
+            Ok(Some(Receiver::Native(native))) => Self::read_natively(this, &native),
             Ok(Some(Receiver::Data(data_received))) => Self::read_data(this, data_received.bind(py)),
             Ok(Some(Receiver::Buffered { get_buffer, buffer_updated })) => {
                 Self::read_into_buffer(this, get_buffer.bind(py), buffer_updated.bind(py))
             }
             Ok(None) => Ok(()),
             Err(error) => Self::fatal_error(this, error, "Fatal error: protocol.data_received() call failed."),
+        }
+    }
+
+    #[inline]
+    fn read_natively(this: &Bound<'_, Self>, protocol: &Native) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let mut read_size = transport.read_size.get(py);
+        let room = match read_size.next() {
+            Room::Scratch => SCRATCH,
+            Room::Own(room) => room.min(LARGEST),
+        };
+        let received = SHARED.with(py, |shared| {
+            let received = socket::recv(borrow(transport.fd), &mut shared[..room]);
+            if let Ok(Transfer::Done(count @ 1..)) = received {
+                protocol.take_in(py, &shared[..count]);
+            }
+            received
+        });
+        match received {
+            Ok(Transfer::Done(0)) => Self::end_of_input(this),
+            Ok(Transfer::Done(count)) => {
+                read_size.record(count);
+                transport.read_size.set(py, read_size);
+                protocol.received(py).or_else(|error| {
+                    Self::fatal_error(this, error, "Fatal error: protocol.data_received() call failed.")
+                })
+            }
+            Ok(Transfer::WouldBlock) => Ok(()),
+            Err(error) => Self::fatal_error(this, os_error(py, &error), "Fatal read error on socket transport"),
         }
     }
 
@@ -107,7 +142,7 @@ impl SocketTransport {
         let mut read_size = self.read_size.get(py);
         let fd = borrow(self.fd);
         let received = match read_size.next() {
-            Room::Scratch => SHARED.with(py, |shared| match socket::recv(fd, shared) {
+            Room::Scratch => SHARED.with(py, |shared| match socket::recv(fd, &mut shared[..SCRATCH]) {
                 Ok(Transfer::Done(count)) => bytes::copy(py, &shared[..count]).map(|data| Ok(Some(data))),
                 Ok(Transfer::WouldBlock) => Ok(Ok(None)),
                 Err(error) => Ok(Err(error)),
