@@ -291,6 +291,18 @@ class EventLoop:
     def sock_sendto(self, sock: socket.socket, data: Buffer, address: _Address) -> Coroutine[Any, Any, int]: ...
     def sock_connect(self, sock: socket.socket, address: _Address) -> Coroutine[Any, Any, None]: ...
     def sock_accept(self, sock: socket.socket) -> Coroutine[Any, Any, tuple[socket.socket, _Address]]: ...
+    def sock_sendfile(
+        self, sock: socket.socket, file: IO[bytes], offset: int = 0, count: int | None = None, *, fallback: bool = True
+    ) -> Coroutine[Any, Any, int]: ...
+    def sendfile(
+        self,
+        transport: asyncio.WriteTransport,
+        file: IO[bytes],
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool = True,
+    ) -> Coroutine[Any, Any, int]: ...
     # Names
     def getaddrinfo(
         self,

@@ -10,11 +10,8 @@ import pytest
 
 import ferrio
 
-STREAMS = "needs transports"
 MISSING = {
-    "sendfile": STREAMS,
     "start_tls": "needs transports and TLS",
-    "sock_sendfile": "needs the reactor's side of sendfile",
 }
 # asyncio's own Unix loops leave them at NotImplementedError, or have long lost them.
 NOWHERE = {"_timer_handle_cancelled"}

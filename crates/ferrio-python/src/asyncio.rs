@@ -62,6 +62,7 @@ imported! {
     buffered_protocol_class = "asyncio.protocols"."BufferedProtocol";
     server_class = "asyncio.base_events"."Server";
     transport_socket_class = "asyncio.trsock"."TransportSocket";
+    sendfile_mode = "asyncio.constants"."_SendfileMode";
     sleep = "asyncio.tasks"."sleep";
     wait = "asyncio.tasks"."wait";
     gather = "asyncio.tasks"."gather";
@@ -128,6 +129,7 @@ macro_rules! exceptions {
 exceptions! {
     cancelled_error = "asyncio.exceptions"."CancelledError";
     broken_barrier_error = "asyncio.exceptions"."BrokenBarrierError";
+    sendfile_not_available_error = "asyncio.exceptions"."SendfileNotAvailableError";
     queue_empty = "asyncio.queues"."QueueEmpty";
     queue_full = "asyncio.queues"."QueueFull";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";

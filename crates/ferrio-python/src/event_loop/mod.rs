@@ -14,6 +14,7 @@
 //! | [`signals`] | signal handlers |
 //! | [`fds`] | who is told when a descriptor is ready |
 //! | [`sock`] | the `sock_*` coroutines |
+//! | [`sendfile`] | files that the kernel sends |
 //! | [`dns`] | names and addresses |
 //! | [`connect`] | connections that this side makes |
 //! | [`serve`] | servers |
@@ -32,6 +33,7 @@ mod fds;
 mod pipes;
 mod run;
 mod schedule;
+mod sendfile;
 mod serve;
 mod signals;
 mod sock;

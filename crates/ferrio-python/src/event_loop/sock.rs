@@ -159,13 +159,13 @@ impl EventLoop {
 }
 
 /// A socket of the user's, in the body of a coroutine.
-struct Socket {
-    event_loop: WeakLoop,
-    object: Py<PyAny>,
+pub(super) struct Socket {
+    pub(super) event_loop: WeakLoop,
+    pub(super) object: Py<PyAny>,
 }
 
 impl Socket {
-    fn new(event_loop: &Bound<'_, EventLoop>, object: Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(super) fn new(event_loop: &Bound<'_, EventLoop>, object: Bound<'_, PyAny>) -> PyResult<Self> {
         Ok(Self { event_loop: WeakLoop::new(event_loop)?, object: object.unbind() })
     }
 
@@ -184,7 +184,7 @@ impl Socket {
         }
     }
 
-    async fn ready(&self, direction: Direction) -> PyResult<()> {
+    pub(super) async fn ready(&self, direction: Direction) -> PyResult<()> {
         let fd = Python::attach(|py| method0(self.object.bind(py), intern!(py, "fileno"))?.extract())?;
         readiness(&self.event_loop, fd, direction).await
     }
@@ -192,7 +192,7 @@ impl Socket {
     /// # Errors
     ///
     /// `TypeError` for an `ssl.SSLSocket`; `ValueError` in debug mode for a socket that is not non-blocking.
-    fn check(&self) -> PyResult<()> {
+    pub(super) fn check(&self) -> PyResult<()> {
         Python::attach(|py| {
             let sock = self.object.bind(py);
             if !sock.get_type().is(asyncio::socket_class(py)?) {

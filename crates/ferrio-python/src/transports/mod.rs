@@ -36,5 +36,5 @@ pub(crate) use datagram::{DatagramTransport, NewDatagramTransport};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use pipe::{NewPipe, ReadPipeTransport, WritePipeTransport};
 pub(crate) use server::{Server, SocketFile};
-pub(crate) use socket::{NewSocketTransport, SocketTransport, Write};
+pub(crate) use socket::{NewSocketTransport, SendingFile, SocketTransport, Write};
 pub(crate) use subprocess::{NewSubprocess, SubprocessTransport};

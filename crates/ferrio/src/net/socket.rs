@@ -130,6 +130,19 @@ pub fn send_vectored(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Resu
     transfer(retry(|| net::sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)))
 }
 
+/// Sends at most `count` bytes of `file`, those from `offset` on, without a way through this process; none were sent if the
+/// file has no more. Unlike the other calls it waits for room if the socket was left blocking, and for the disk in any case.
+///
+/// # Errors
+///
+/// What `sendfile` reports: `EINVAL` for what is no file, and errors of the connection.
+pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<Transfer> {
+    transfer(retry(|| {
+        let mut offset = offset;
+        rustix::fs::sendfile(socket, file, Some(&mut offset), count)
+    }))
+}
+
 /// Ends the sending side: the peer reads an end of file behind what was sent.
 ///
 /// # Errors

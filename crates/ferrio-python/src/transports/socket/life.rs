@@ -226,6 +226,7 @@ impl SocketTransport {
         let py = this.py();
         let transport = this.get();
         let failure = transport.failure.take(py).unwrap_or_else(|| py.None()).into_bound(py);
+        Self::tell_waiter(this, Some(&failure))?;
         let told = match transport.protocol.call1(intern!(py, "connection_lost"), &failure) {
             Ok(_) => Ok(()),
             Err(error) if !asyncio::leaves_the_loop(py, &error) => {

@@ -45,7 +45,7 @@ impl SocketTransport {
     }
 
     /// Whether data is received.
-    fn is_reading(&self, py: Python<'_>) -> bool {
+    pub(super) fn is_reading(&self, py: Python<'_>) -> bool {
         let flags = self.flags.get(py);
         !flags.closing && !flags.paused
     }
@@ -114,6 +114,12 @@ impl SocketTransport {
     #[getter]
     fn _loop<'py>(&self, py: Python<'py>) -> Bound<'py, LoopCore> {
         self.core(py).clone()
+    }
+
+    /// How `loop.sendfile` sends by this transport: a member of asyncio's own enumeration.
+    #[getter]
+    fn _sendfile_compatible<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        asyncio::sendfile_mode(slf.py())?.getattr("TRY_NATIVE")
     }
 
     #[getter]

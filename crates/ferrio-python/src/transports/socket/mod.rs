@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`read`] | from readiness to the protocol |
 //! | [`write`](mod@write) | from the protocol to the kernel, and flow control |
+//! | [`file`](mod@file) | a file that is sent by the kernel |
 //! | [`life`] | beginning, failing, closing, and the protocol's last call |
 //! | [`methods`] | what Python sees |
 //! | [`info`] | `get_extra_info` |
@@ -19,12 +20,14 @@
 //!
 //! Nothing goes up in this table.
 
+mod file;
 mod info;
 mod life;
 mod methods;
 mod read;
 mod write;
 
+pub(crate) use file::SendingFile;
 pub(crate) use write::Write;
 
 use std::os::fd::RawFd;
@@ -80,6 +83,8 @@ struct Flags {
     input_ended: bool,
     /// `write_eof()` was called.
     output_ended: bool,
+    /// A file is being sent, and nothing else may be.
+    sending_file: bool,
     /// The reactor tells of input. It may, while reading is paused.
     reads_watched: bool,
     /// The reactor tells of room for output.
@@ -162,6 +167,7 @@ impl SocketTransport {
         visit.call(&self.context)?;
         self.protocol.traverse(visit)?;
         self.endpoint.traverse(visit, |endpoint, visit| endpoint.traverse(visit))?;
+        self.output.traverse(visit, |output, visit| visit.call(&output.waiter))?;
         self.info.traverse(visit, |info, visit| info.traverse(visit))?;
         self.server.traverse(visit, |server, visit| visit.call(server.as_ref().map(|server| &server.server)))?;
         self.beginning.traverse(visit, |beginning, visit| match beginning {
@@ -174,6 +180,7 @@ impl SocketTransport {
     fn clear(&self, py: Python<'_>) {
         self.protocol.set(py, None);
         drop((self.failure.take(py), self.beginning.take(py)));
+        drop(self.output.with(py, |output| output.waiter.take()));
     }
 }
 

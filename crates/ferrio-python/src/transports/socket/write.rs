@@ -21,6 +21,7 @@ use crate::ffi::buffer::{has_bytes, with_bytes};
 use crate::ffi::descriptor::borrow;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::runnable::{Job, runnable};
+use crate::futures::Future;
 use crate::loop_ref::try_report;
 use crate::os_error::os_error;
 use crate::transports::callback;
@@ -34,6 +35,8 @@ const WRITES_BEFORE_WARNING: u32 = 5;
 pub(super) struct Output {
     pub(super) buffer: WriteBuffer<Chunk>,
     pub(super) flow: FlowControl,
+    /// Done once the buffer is empty and there is room for more.
+    pub(super) waiter: Option<Py<Future>>,
 }
 
 /// A transport that has room for output, or an error to be told of.
@@ -98,8 +101,12 @@ impl SocketTransport {
     fn check_write(this: &Bound<'_, Self>, length: usize, method: &str) -> PyResult<bool> {
         let py = this.py();
         let transport = this.get();
-        if transport.flags.get(py).output_ended {
+        let flags = transport.flags.get(py);
+        if flags.output_ended {
             return Err(PyRuntimeError::new_err(format!("Cannot call {method}() after write_eof()")));
+        }
+        if flags.sending_file {
+            return Err(PyRuntimeError::new_err(format!("unable to {method}; sendfile is in progress")));
         }
         if length == 0 {
             return Ok(false);
@@ -223,6 +230,7 @@ impl SocketTransport {
             return Ok(());
         }
         transport.unwatch(py, Direction::Write);
+        Self::tell_waiter(this, None)?;
         let flags = transport.flags.get(py);
         if flags.closing {
             transport.lost.set(py, 1);
@@ -250,7 +258,7 @@ impl SocketTransport {
         Ok(())
     }
 
-    fn watch_writes(this: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn watch_writes(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
         let core = transport.core(py).get();
