@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::ready::ReadyQueue;
+use super::spin::Spin;
 use super::task::Registry;
 use super::{
     BlockingPool, Clock, Flow, LoopHandle, Nanos, Park, Reactor, Runnable, SendRunnable, Signals, Stats, TimerKey,
@@ -34,6 +35,7 @@ pub struct EventLoop {
     stats: Stats,
     events: Cell<Option<Events>>,
     turns_without_wait: Cell<u32>,
+    spin: Cell<Spin>,
     hurried: Cell<bool>,
     closed: Cell<bool>,
     tasks: Registry,
@@ -64,6 +66,7 @@ impl EventLoop {
             stats: Stats::default(),
             events: Cell::new(None),
             turns_without_wait: Cell::new(0),
+            spin: Cell::default(),
             hurried: Cell::new(false),
             closed: Cell::new(false),
             tasks: Registry::default(),
@@ -199,7 +202,11 @@ impl EventLoop {
         // Taken out for the wait: signal handlers that run in it may run another turn of this loop's code.
         let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS));
         let poller = self.reactor.poller()?;
-        let result = park.park(Wait { poller: &poller, events: &mut events, timeout });
+        let mut spin = self.spin.get();
+        // Only a descriptor's other end can be so quick.
+        let may_spin = (sleeps && self.reactor.is_watching()).then_some(&mut spin);
+        let result = park.park(Wait { poller: &poller, events: &mut events, timeout, spin: may_spin });
+        self.spin.set(spin);
         drop(poller);
         if sleeps {
             self.handle.0.inject.end_sleep();

@@ -14,6 +14,7 @@
 //! | [`task`](crate::spawn) | how a Rust future becomes runnables of a loop | the loop's thread; its waker is any thread's |
 //! | [`blocking`](BlockingPool) | threads for what would block the loop | any thread |
 //! | [`park`](Park) | how the thread waits | the embedder |
+//! | [`spin`](self) | whether a wait looks before it sleeps | the loop's thread |
 //! | [`clock`](Clock) | what time it is | the loop's thread |
 //! | [`stats`](Stats) | counters of turns, runs, waits | the loop's thread |
 //!
@@ -32,6 +33,7 @@ mod reactor;
 mod ready;
 mod runnable;
 mod signals;
+mod spin;
 mod stats;
 mod task;
 mod timers;

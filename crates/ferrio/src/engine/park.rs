@@ -1,9 +1,10 @@
 //! How the thread waits.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Flow;
+use super::spin::Spin;
 use crate::sys::{Events, Poller};
 
 /// One wait for readiness, prepared by the loop and carried out by a [`Park`].
@@ -14,6 +15,8 @@ pub struct Wait<'a> {
     pub(super) poller: &'a Poller,
     pub(super) events: &'a mut Events,
     pub(super) timeout: Option<Duration>,
+    /// Who decides whether to look before sleeping; none where nothing would be found.
+    pub(super) spin: Option<&'a mut Spin>,
 }
 
 impl Wait<'_> {
@@ -30,10 +33,33 @@ impl Wait<'_> {
     /// What the operating system reports, other than an interruption.
     #[inline]
     pub fn now(&mut self) -> io::Result<()> {
-        match self.poller.wait(self.events, self.timeout) {
+        let found = self.look().and_then(|found| match found {
+            true => Ok(()),
+            false => self.poller.wait(self.events, self.timeout),
+        });
+        match found {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             result => result,
         }
+    }
+
+    /// Looks for a moment whether there is something; false if it is to sleep.
+    #[inline]
+    fn look(&mut self) -> io::Result<bool> {
+        let Some(spin) = &mut self.spin else { return Ok(false) };
+        let Some(limit) = spin.limit(self.timeout) else { return Ok(false) };
+        let begin = Instant::now();
+        let (found, passed) = loop {
+            self.poller.wait(self.events, Some(Duration::ZERO))?;
+            let (found, passed) = (!self.events.is_empty(), begin.elapsed());
+            if found || passed > limit {
+                break (found, passed);
+            }
+            std::hint::spin_loop();
+        };
+        spin.record(found);
+        self.timeout = self.timeout.map(|timeout| timeout.saturating_sub(passed));
+        Ok(found)
     }
 }
 

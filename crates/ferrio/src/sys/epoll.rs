@@ -70,6 +70,11 @@ impl Events {
         })
     }
 
+    /// Whether the last wait found nothing.
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
     /// Forgets the events of the last wait.
     pub fn clear(&mut self) {
         self.filled = 0;
