@@ -32,7 +32,7 @@ mod _ferrio {
 
     use crate::asyncio;
     use crate::coroutine::Coroutine;
-    use crate::event_loop::{CallSoon, CreateFuture};
+    use crate::event_loop::{CallSoon, CreateFuture, SockRecv, SockSendAll};
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
     use crate::transports::Write;
@@ -79,6 +79,8 @@ mod _ferrio {
         graph::add(module)?;
         method::install::<CallSoon>(py)?;
         method::install::<CreateFuture>(py)?;
+        method::install::<SockRecv>(py)?;
+        method::install::<SockSendAll>(py)?;
         method::install::<SetResult>(py)?;
         pool::install::<Coroutine>(py);
         send_slots::install::<Coroutine>(py);

@@ -276,3 +276,77 @@ fn closing_the_loop_forgets_the_descriptors() {
     assert_eq!(counts.runs(), 0);
     assert!(!event_loop.reactor().is_watching());
 }
+
+fn watch_edge(event_loop: &EventLoop, key: SourceKey, direction: Direction, counts: &Rc<Counts>) {
+    drop(event_loop.reactor().watch_edge(key, direction, counts.runnable()).unwrap());
+}
+
+#[test]
+fn a_watch_for_changes_is_told_once_for_each() {
+    let event_loop = stepped();
+    let (ours, mut theirs) = readable();
+    let counts = Counts::new();
+    let key = event_loop.reactor().insert(ours.as_raw_fd());
+    watch_edge(&event_loop, key, Direction::Read, &counts);
+    turn(&event_loop);
+    turn(&event_loop);
+    assert_eq!(counts.runs(), 1);
+    theirs.write_all(b"y").unwrap();
+    turn(&event_loop);
+    turn(&event_loop);
+    assert_eq!(counts.runs(), 2);
+}
+
+#[test]
+fn beside_one_that_is_told_each_turn_it_is_told_each_turn() {
+    let event_loop = stepped();
+    let (ours, _theirs) = readable();
+    let (reads, writes) = (Counts::new(), Counts::new());
+    let key = event_loop.reactor().insert(ours.as_raw_fd());
+    watch_edge(&event_loop, key, Direction::Read, &reads);
+    watch(&event_loop, key, Direction::Write, &writes);
+    turn(&event_loop);
+    turn(&event_loop);
+    assert_eq!((reads.runs(), writes.runs()), (2, 2));
+    drop(event_loop.reactor().unwatch(key, Direction::Write));
+    // The change of mode counts as a change.
+    turn(&event_loop);
+    turn(&event_loop);
+    assert_eq!((reads.runs(), writes.runs()), (3, 2));
+}
+
+#[test]
+fn another_source_takes_the_descriptor_of_a_watch_for_changes() {
+    let event_loop = stepped();
+    let (ours, _theirs) = readable();
+    let (left, taker) = (Counts::new(), Counts::new());
+    let reactor = event_loop.reactor();
+    let old = reactor.insert(ours.as_raw_fd());
+    watch_edge(&event_loop, old, Direction::Read, &left);
+    let new = reactor.insert(ours.as_raw_fd());
+    watch(&event_loop, new, Direction::Read, &taker);
+    assert!(!reactor.is_armed(old, Direction::Read) && reactor.is_armed(new, Direction::Read));
+    turn(&event_loop);
+    assert_eq!((left.runs(), taker.runs()), (0, 1));
+    drop(reactor.remove(old));
+    turn(&event_loop);
+    assert_eq!((left.runs(), taker.runs(), left.alive()), (0, 2, 0));
+    drop(reactor.remove(new));
+    assert!(!reactor.is_watching());
+}
+
+#[test]
+fn a_watch_for_changes_that_was_left_in_place_does_not_keep_a_number() {
+    let event_loop = stepped();
+    let (first, _first_peer) = pair();
+    let (second, _second_peer) = readable();
+    let (old, new) = (Counts::new(), Counts::new());
+    let reactor = event_loop.reactor();
+    let old_key = reactor.insert(first.as_raw_fd());
+    watch_edge(&event_loop, old_key, Direction::Read, &old);
+    let second = replace(first, &second);
+    let new_key = reactor.insert(second.as_raw_fd());
+    watch(&event_loop, new_key, Direction::Read, &new);
+    turn(&event_loop);
+    assert_eq!((old.runs(), new.runs()), (0, 1));
+}

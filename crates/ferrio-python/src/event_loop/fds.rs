@@ -15,11 +15,17 @@
 //! exchanged inside a watch: a new handle comes with a new watch, and the queued one finds itself empty. Waiters may be
 //! told once too often, they only try again.
 //!
+//! # Between two waits
+//!
+//! Who waits for a socket mostly does so again. So a watch for waiters is told of changes only, and stays when they have been
+//! told: the next wait for the same `socket` object makes no system call. It goes when something comes and nobody waits,
+//! when a wait is cancelled, or when another wants the descriptor. That it is the same object, which still has the same
+//! number, is taken for it being the same descriptor; for any other the kernel is asked.
+//!
 //! Descriptor numbers change owners. That an old registration does not reach, or take away, that of the next owner is the
 //! reactor's care; here it only matters that a number which is watched again is made known to the kernel again, which
 //! `Reactor::watch` does.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::RawFd;
 
@@ -34,6 +40,7 @@ use smallvec::SmallVec;
 use super::EventLoop;
 use crate::coroutine::await_;
 use crate::ffi::cell::GilCell;
+use crate::ffi::pool;
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
 use crate::handles::{Arguments, Handle, RunHandle};
@@ -42,8 +49,9 @@ use crate::os_error::os_error;
 /// The watched descriptors of a loop.
 #[derive(Default)]
 pub(super) struct Watched {
-    entries: HashMap<RawFd, Entry>,
-    next_waiter: u64,
+    /// By their numbers, which are small and dense.
+    entries: Vec<Option<Entry>>,
+    next_waiter: u32,
 }
 
 struct Entry {
@@ -77,9 +85,12 @@ struct Left {
 /// One side of a descriptor, in the engine.
 #[pyclass(frozen, freelist = 256, module = "ferrio._ferrio")]
 struct Watch {
-    event_loop: Py<EventLoop>,
+    /// Weak: a watch that was left in place is no reason to keep the loop.
+    event_loop: WeakLoop,
     fd: RawFd,
     direction: Direction,
+    /// The socket that the descriptor is of, if it is to be left in place between two waits.
+    socket: Option<Py<PyWeakrefReference>>,
     customers: GilCell<Customers>,
 }
 
@@ -92,8 +103,16 @@ struct Customers {
 }
 
 struct Waiter {
-    number: u64,
+    number: u32,
     future: Py<Future>,
+}
+
+impl Watch {
+    /// Whether the descriptor is that of `socket`.
+    fn is_of(&self, socket: &Bound<'_, PyAny>) -> bool {
+        let own = self.socket.as_ref().and_then(|own| own.bind(socket.py()).upgrade());
+        own.is_some_and(|own| own.is(socket))
+    }
 }
 
 impl Customers {
@@ -105,7 +124,8 @@ impl Customers {
 #[pymethods]
 impl Watch {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.event_loop)?;
+        visit.call(&self.event_loop.0)?;
+        visit.call(&self.socket)?;
         self.customers.traverse(visit, |customers, visit| {
             visit.call(&customers.handle)?;
             customers.waiters.iter().try_for_each(|waiter| visit.call(&waiter.future))
@@ -126,18 +146,19 @@ impl Job for RunWatch {
     fn run(this: &Bound<'_, Watch>) -> Flow {
         let py = this.py();
         let watch = this.get();
-        let event_loop = watch.event_loop.bind(py);
-        let (handle, waiters, emptied) = watch.customers.with(py, |customers| {
+        let (handle, waiters, is_over) = watch.customers.with(py, |customers| {
+            let was_left = customers.is_empty();
             let handle = customers.handle.as_ref().map(|handle| handle.clone_ref(py));
             // A handle that was cancelled rather than removed leaves at this chance, as asyncio's do. It is dropped
             // below at the earliest: `handle` is the same.
             customers.handle.take_if(|handle| handle.get().is_cancelled(py));
             let waiters = std::mem::take(&mut customers.waiters);
-            (handle, waiters, customers.is_empty())
+            (handle, waiters, customers.is_empty() && (was_left || watch.socket.is_none()))
         });
         // Before anybody is told, so that who closes the descriptor at once closes one that is not watched.
-        let left = emptied.then(|| EventLoop::forget_watch(event_loop, this));
-        drop(left);
+        if is_over && let Ok(event_loop) = watch.event_loop.get(py) {
+            drop(EventLoop::forget_watch(&event_loop, this));
+        }
         for waiter in &waiters {
             let future = waiter.future.bind(py);
             if future.get().is_pending(py)
@@ -155,11 +176,28 @@ impl Job for RunWatch {
 
 impl Watched {
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.entries.values().try_for_each(|entry| {
+        self.entries.iter().flatten().try_for_each(|entry| {
             visit.call(&entry.object)?;
             visit.call(&entry.read)?;
             visit.call(&entry.write)
         })
+    }
+
+    fn entry(&mut self, fd: RawFd) -> Option<&mut Entry> {
+        self.entries.get_mut(usize::try_from(fd).ok()?)?.as_mut()
+    }
+
+    fn take(&mut self, fd: RawFd) -> Option<Entry> {
+        self.entries.get_mut(usize::try_from(fd).ok()?)?.take()
+    }
+
+    fn entry_or_new(&mut self, fd: RawFd, reactor: &Reactor) -> io::Result<&mut Entry> {
+        let place = usize::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        if self.entries.len() <= place {
+            self.entries.resize_with(place + 1, || None);
+        }
+        let new = || Entry { key: reactor.insert(fd), object: None, read: None, write: None };
+        Ok(self.entries[place].get_or_insert_with(new))
     }
 
     fn customers<R>(
@@ -169,26 +207,26 @@ impl Watched {
         direction: Direction,
         f: impl FnOnce(&mut Customers) -> R,
     ) -> Option<R> {
-        let watch = self.entries.get_mut(&fd)?.side(direction).as_ref()?;
+        let watch = self.entry(fd)?.side(direction).as_ref()?;
         Some(watch.get().customers.with(py, f))
     }
 
     /// Puts `watch` on its side, with the waiters of the watch that it replaces.
     fn set(&mut self, py: Python<'_>, reactor: &Reactor, watch: &Py<Watch>) -> io::Result<Left> {
         let (fd, direction) = (watch.get().fd, watch.get().direction);
-        let entry = self.entries.entry(fd).or_insert_with(|| Entry {
-            key: reactor.insert(fd),
-            object: None,
-            read: None,
-            write: None,
-        });
-        let queued = match reactor.watch(entry.key, direction, runnable::<RunWatch>(watch.clone_ref(py))) {
+        let entry = self.entry_or_new(fd, reactor)?;
+        let work = runnable::<RunWatch>(watch.clone_ref(py));
+        let queued = match watch.get().customers.with(py, |customers| customers.handle.is_some()) {
+            true => reactor.watch(entry.key, direction, work),
+            false => reactor.watch_edge(entry.key, direction, work),
+        };
+        let queued = match queued {
             Ok(queued) => queued,
             Err(error) => {
                 if entry.read.is_none() && entry.write.is_none() {
                     // Nothing is in it: what is dropped here is two times nothing.
                     reactor.remove(entry.key);
-                    self.entries.remove(&fd);
+                    self.take(fd);
                 }
                 return Err(error);
             }
@@ -209,11 +247,11 @@ impl Watched {
         if self.customers(py, fd, direction, |customers| customers.is_empty()) != Some(true) {
             return Left::default();
         }
-        let Some(entry) = self.entries.get_mut(&fd) else { return Left::default() };
+        let Some(entry) = self.entry(fd) else { return Left::default() };
         let mut left = Left { _watches: (entry.side(direction).take(), None), ..Left::default() };
         if entry.read.is_none() && entry.write.is_none() {
             left._queued = reactor.remove(entry.key);
-            left._object = self.entries.remove(&fd).and_then(|entry| entry.object);
+            left._object = self.take(fd).and_then(|entry| entry.object);
         } else {
             left._queued.0 = reactor.unwatch(entry.key, direction);
         }
@@ -222,8 +260,9 @@ impl Watched {
 
     /// The number under which `object` was watched before it was closed.
     fn find(&self, object: &Bound<'_, PyAny>) -> Option<RawFd> {
-        let mut entries = self.entries.iter();
-        entries.find_map(|(fd, entry)| entry.object.as_ref().filter(|own| own.is(object)).map(|_| *fd))
+        let is_it = |entry: &Entry| entry.object.as_ref().is_some_and(|own| own.is(object));
+        let place = self.entries.iter().position(|entry| entry.as_ref().is_some_and(is_it))?;
+        RawFd::try_from(place).ok()
     }
 }
 
@@ -326,13 +365,13 @@ impl EventLoop {
     ) -> PyResult<Bound<'py, Handle>> {
         let py = slf.py();
         let number = valid(fileno(fd)?)?;
-        let watch = Self::new_watch(slf, number, direction)?;
+        let watch = Self::new_watch(slf, number, direction, None)?;
         let kept = handle.clone().unbind();
         watch.get().customers.with(py, |customers| customers.handle = Some(kept));
         let left = Self::set_watch(slf, &watch)?;
         if !fd.is_instance_of::<PyInt>() {
             let object = fd.clone().unbind();
-            let refused = slf.get().watched.with(py, |all| match all.entries.get_mut(&number) {
+            let refused = slf.get().watched.with(py, |all| match all.entry(number) {
                 Some(entry) if entry.object.is_none() => entry.object.replace(object),
                 _ => Some(object),
             });
@@ -368,9 +407,16 @@ impl EventLoop {
         }
     }
 
-    fn new_watch(slf: &Bound<'_, Self>, fd: RawFd, direction: Direction) -> PyResult<Py<Watch>> {
-        let event_loop = slf.clone().unbind();
-        Py::new(slf.py(), Watch { event_loop, fd, direction, customers: GilCell::default() })
+    fn new_watch(
+        slf: &Bound<'_, Self>,
+        fd: RawFd,
+        direction: Direction,
+        socket: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Watch>> {
+        let event_loop = WeakLoop::new(slf)?;
+        // What cannot be referred to weakly is as good as another one every time.
+        let socket = socket.and_then(|socket| PyWeakrefReference::new(socket).ok()).map(Bound::unbind);
+        Py::new(slf.py(), Watch { event_loop, fd, direction, socket, customers: GilCell::default() })
     }
 
     fn set_watch(slf: &Bound<'_, Self>, watch: &Py<Watch>) -> PyResult<Left> {
@@ -388,23 +434,39 @@ impl EventLoop {
         let (fd, direction) = (watch.get().fd, watch.get().direction);
         let reactor = slf.as_super().get().engine(py).reactor();
         slf.get().watched.with(py, |all| {
-            let own = all.entries.get_mut(&fd).and_then(|entry| entry.side(direction).as_ref());
+            let own = all.entry(fd).and_then(|entry| entry.side(direction).as_ref());
             if own.is_some_and(|own| own.is(watch)) { all.tidy(py, reactor, fd, direction) } else { Left::default() }
         })
     }
 
-    fn add_waiter(slf: &Bound<'_, Self>, fd: RawFd, direction: Direction, future: &Bound<'_, Future>) -> PyResult<u64> {
+    fn add_waiter(
+        slf: &Bound<'_, Self>,
+        fd: RawFd,
+        direction: Direction,
+        socket: Option<&Bound<'_, PyAny>>,
+        future: &Bound<'_, Future>,
+    ) -> PyResult<u32> {
         let py = slf.py();
-        let present = slf.get().watched.with(py, |all| {
-            all.next_waiter += 1;
-            let watch = all.entries.get_mut(&fd).and_then(|entry| entry.side(direction).as_ref());
-            (all.next_waiter, watch.map(|watch| watch.clone_ref(py)))
+        let reactor = slf.as_super().get().engine(py).reactor();
+        let (number, present, is_left) = slf.get().watched.with(py, |all| {
+            all.next_waiter = all.next_waiter.wrapping_add(1);
+            let number = all.next_waiter;
+            let Some(entry) = all.entry(fd) else { return (number, None, false) };
+            let key = entry.key;
+            let Some(watch) = entry.side(direction).as_ref() else { return (number, None, false) };
+            let is_left = socket.is_some_and(|socket| watch.get().is_of(socket)) && reactor.is_armed(key, direction);
+            (number, Some(watch.clone_ref(py)), is_left)
         });
-        let (number, watch) = match present {
-            (number, Some(watch)) => (number, watch),
-            (number, None) => (number, Self::new_watch(slf, fd, direction)?),
-        };
         let waiter = Waiter { number, future: future.clone().unbind() };
+        let watch = match present {
+            Some(watch) if is_left => {
+                watch.get().customers.with(py, |customers| customers.waiters.push(waiter));
+                return Ok(number);
+            }
+            // One of another socket, which had the number before: its waiters try again, and find that out.
+            Some(watch) if socket.is_none() || watch.get().socket.is_none() => watch,
+            _ => Self::new_watch(slf, fd, direction, socket)?,
+        };
         watch.get().customers.with(py, |customers| customers.waiters.push(waiter));
         match Self::set_watch(slf, &watch) {
             Ok(left) => drop(left),
@@ -417,7 +479,7 @@ impl EventLoop {
         Ok(number)
     }
 
-    fn remove_waiter(slf: &Bound<'_, Self>, fd: RawFd, direction: Direction, number: u64) {
+    pub(super) fn remove_waiter(slf: &Bound<'_, Self>, fd: RawFd, direction: Direction, number: u32) {
         let py = slf.py();
         let reactor = slf.as_super().get().engine(py).reactor();
         let (waiter, left) = slf.get().watched.with(py, |all| {
@@ -425,6 +487,27 @@ impl EventLoop {
             (waiter, all.tidy(py, reactor, fd, direction))
         });
         drop((waiter, left));
+    }
+
+    /// A future that is told when `fd` is ready, and its number; when it becomes ready, if `socket` is given, which is the
+    /// one that `fd` is of, and not ready now. The watch is then left in place for the next wait.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` if a transport uses the descriptor or the loop is closed; what the kernel says to watching it.
+    pub(super) fn begin_wait<'py>(
+        slf: &Bound<'py, Self>,
+        fd: RawFd,
+        direction: Direction,
+        socket: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, Future>, u32)> {
+        let py = slf.py();
+        if Self::transport_of(slf, fd).is_some() {
+            Self::check_no_transport(slf, fd.into_pyobject(py)?.as_any())?;
+        }
+        let future = pool::make(py, Future::new(py, Self::loop_ref(slf))?)?;
+        let number = Self::add_waiter(slf, fd, direction, socket, &future)?;
+        Ok((future, number))
     }
 
     /// # Errors
@@ -437,7 +520,7 @@ impl EventLoop {
     }
 }
 
-fn take_waiter(customers: &mut Customers, number: u64) -> Option<Waiter> {
+fn take_waiter(customers: &mut Customers, number: u32) -> Option<Waiter> {
     let position = customers.waiters.iter().position(|waiter| waiter.number == number)?;
     Some(customers.waiters.remove(position))
 }
@@ -503,9 +586,7 @@ impl WeakLoop {
 pub(super) async fn readiness(event_loop: &WeakLoop, fd: RawFd, direction: Direction) -> PyResult<()> {
     let (future, mut waiting) = Python::attach(|py| {
         let this = event_loop.get(py)?;
-        EventLoop::check_no_transport(&this, fd.into_pyobject(py)?.as_any())?;
-        let future = Bound::new(py, Future::new(py, EventLoop::loop_ref(&this))?)?;
-        let number = EventLoop::add_waiter(&this, fd, direction, &future)?;
+        let (future, number) = EventLoop::begin_wait(&this, fd, direction, None)?;
         PyResult::Ok((future.into_any().unbind(), Waiting { event_loop, fd, direction, number: Some(number) }))
     })?;
     await_(future).await?;
@@ -519,7 +600,7 @@ struct Waiting<'a> {
     event_loop: &'a WeakLoop,
     fd: RawFd,
     direction: Direction,
-    number: Option<u64>,
+    number: Option<u32>,
 }
 
 impl Drop for Waiting<'_> {

@@ -42,6 +42,7 @@ mod tasks;
 mod unix;
 
 pub(crate) use schedule::CallSoon;
+pub(crate) use sock::{SockRecv, SockSendAll};
 pub(crate) use tasks::CreateFuture;
 
 use std::cell::Cell;

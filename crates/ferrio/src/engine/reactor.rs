@@ -53,20 +53,31 @@ struct Source {
     generation: u32,
     /// What the kernel has been told.
     armed: Interest,
-    read: Option<Runnable>,
-    write: Option<Runnable>,
+    read: Side,
+    write: Side,
+}
+
+/// What is to be queued when a source is ready in one direction.
+#[derive(Debug, Default)]
+struct Side {
+    work: Option<Runnable>,
+    /// Whether it wants to be told of changes only.
+    edge: bool,
 }
 
 impl Source {
-    fn side(&mut self, direction: Direction) -> &mut Option<Runnable> {
+    fn side(&mut self, direction: Direction) -> &mut Side {
         match direction {
             Direction::Read => &mut self.read,
             Direction::Write => &mut self.write,
         }
     }
 
+    /// The kernel knows one mode for both directions. Who wants to be told of changes can bear to be told more often.
     fn wanted(&self) -> Interest {
-        Interest { readable: self.read.is_some(), writable: self.write.is_some() }
+        let (readable, writable) = (self.read.work.is_some(), self.write.work.is_some());
+        let edge = (readable || writable) && (!readable || self.read.edge) && (!writable || self.write.edge);
+        Interest { readable, writable, edge }
     }
 }
 
@@ -92,6 +103,12 @@ impl Sources {
     fn get_mut(&mut self, key: SourceKey) -> Option<&mut Source> {
         self.slab.get_mut(key.slot as usize).filter(|source| source.generation == key.generation)
     }
+
+    /// Whether the kernel watches the descriptor for one that can be taken away.
+    fn is_left_in_place(&mut self, number: RawFd) -> bool {
+        let owner = self.owners.get(&number).copied();
+        owner.and_then(|owner| self.get_mut(owner)).is_some_and(|owner| owner.armed.edge)
+    }
 }
 
 /// The token of the loop's wake-up descriptor. Its generation is never given to a source.
@@ -116,11 +133,11 @@ impl Reactor {
     }
 
     pub(super) fn watch_wake_fd(&self, fd: impl AsFd) -> io::Result<()> {
-        self.poller()?.add_edge(fd.as_fd().as_raw_fd(), WAKE)
+        self.poller()?.add(fd.as_fd().as_raw_fd(), WAKE, Interest { readable: true, writable: false, edge: true })
     }
 
     pub(super) fn watch_signal_pipe(&self, fd: impl AsFd) -> io::Result<()> {
-        self.poller()?.add(fd.as_fd().as_raw_fd(), SIGNAL, Interest { readable: true, writable: false })
+        self.poller()?.add(fd.as_fd().as_raw_fd(), SIGNAL, Interest { readable: true, ..Interest::default() })
     }
 
     /// Whether any descriptor is watched.
@@ -147,7 +164,8 @@ impl Reactor {
     pub fn insert(&self, fd: RawFd) -> SourceKey {
         let generation = self.next_generation.get();
         self.next_generation.set(if generation == LAST_GENERATION { 0 } else { generation + 1 });
-        let source = Source { fd, generation, armed: Interest::default(), read: None, write: None };
+        let source =
+            Source { fd, generation, armed: Interest::default(), read: Side::default(), write: Side::default() };
         let slot = self.sources.borrow_mut().slab.insert(source);
         let Ok(slot) = u32::try_from(slot) else { panic!("more than 2^32 descriptors are watched") };
         SourceKey { slot, generation }
@@ -160,21 +178,35 @@ impl Reactor {
     /// `EPERM` if the descriptor has no readiness, `EBADF` if it is not open, `ENOSPC`, `ENOMEM`, `NotFound` if the
     /// source is gone, and `NotConnected` if the loop is closed. The source is unchanged then.
     pub fn watch(&self, key: SourceKey, direction: Direction, runnable: Runnable) -> io::Result<Option<Runnable>> {
-        let mut runnable = Some(runnable);
+        self.put(key, direction, Side { work: Some(runnable), edge: false })
+    }
+
+    /// As [`watch`](Self::watch), for who has tried in vain and wants to be told when to try again: once for each change, and
+    /// not by every turn. Such a watch can be left in place between two tries, and costs no call then; but another
+    /// source that wants the descriptor takes it away.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn watch_edge(&self, key: SourceKey, direction: Direction, runnable: Runnable) -> io::Result<Option<Runnable>> {
+        self.put(key, direction, Side { work: Some(runnable), edge: true })
+    }
+
+    fn put(&self, key: SourceKey, direction: Direction, mut side: Side) -> io::Result<Option<Runnable>> {
         let result = self.change(key, |source| {
-            std::mem::swap(source.side(direction), &mut runnable);
+            std::mem::swap(source.side(direction), &mut side);
             // Who watches again what is watched may mean the number's new owner, of which the kernel knows nothing.
-            if runnable.is_some() { Tell::Always } else { Tell::IfChanged }
+            if side.work.is_some() { Tell::Always } else { Tell::IfChanged }
         });
         if let Err(error) = result {
             // Taken back, so that the source says what the kernel knows.
             _ = self.change(key, |source| {
-                std::mem::swap(source.side(direction), &mut runnable);
+                std::mem::swap(source.side(direction), &mut side);
                 Tell::IfChanged
             });
             return Err(error);
         }
-        Ok(runnable)
+        Ok(side.work)
     }
 
     /// Ends the watch in `direction`, and returns what was there.
@@ -182,7 +214,7 @@ impl Reactor {
         let mut runnable = None;
         // The descriptor may be closed, or its number belong to another already: either way nothing is left to undo.
         _ = self.change(key, |source| {
-            runnable = source.side(direction).take();
+            runnable = std::mem::take(source.side(direction)).work;
             Tell::IfChanged
         });
         runnable
@@ -190,7 +222,15 @@ impl Reactor {
 
     /// Whether the source is watched in `direction`.
     pub fn is_watched(&self, key: SourceKey, direction: Direction) -> bool {
-        self.sources.borrow_mut().get_mut(key).is_some_and(|source| source.side(direction).is_some())
+        self.sources.borrow_mut().get_mut(key).is_some_and(|source| source.side(direction).work.is_some())
+    }
+
+    /// Whether the kernel watches the source in `direction`, as far as is known: what its user does to the descriptor is not.
+    pub fn is_armed(&self, key: SourceKey, direction: Direction) -> bool {
+        self.sources.borrow_mut().get_mut(key).is_some_and(|source| match direction {
+            Direction::Read => source.armed.readable,
+            Direction::Write => source.armed.writable,
+        })
     }
 
     /// Forgets the source, and returns what was there for reading and for writing.
@@ -198,7 +238,7 @@ impl Reactor {
         let (mut read, mut write) = (None, None);
         // As in `unwatch`.
         _ = self.change(key, |source| {
-            (read, write) = (source.read.take(), source.write.take());
+            (read, write) = (std::mem::take(&mut source.read).work, std::mem::take(&mut source.write).work);
             Tell::IfChanged
         });
         let mut sources = self.sources.borrow_mut();
@@ -216,8 +256,8 @@ impl Reactor {
         self.armed.set(0);
         let mut runnables = Vec::new();
         for (_, source) in self.sources.take().slab {
-            runnables.extend(source.read);
-            runnables.extend(source.write);
+            runnables.extend(source.read.work);
+            runnables.extend(source.write.work);
         }
         runnables
     }
@@ -225,7 +265,7 @@ impl Reactor {
     /// Shows the work of every source to `visit`.
     pub fn for_each(&self, mut visit: impl FnMut(&Runnable)) {
         for (_, source) in self.sources.borrow().slab.iter() {
-            source.read.iter().chain(&source.write).for_each(&mut visit);
+            source.read.work.iter().chain(&source.write.work).for_each(&mut visit);
         }
     }
 
@@ -250,10 +290,10 @@ impl Reactor {
         if source.generation != key.generation {
             return;
         }
-        if let (true, Some(runnable)) = (event.readable, &source.read) {
+        if let (true, Some(runnable)) = (event.readable, &source.read.work) {
             push(runnable.clone());
         }
-        if let (true, Some(runnable)) = (event.writable, &source.write) {
+        if let (true, Some(runnable)) = (event.writable, &source.write.work) {
             push(runnable.clone());
         }
     }
@@ -269,17 +309,19 @@ impl Reactor {
         }
         let poller = self.poller()?;
         let result = match (armed.is_none(), wanted.is_none()) {
-            (true, _) => poller.add(number, key.token(), wanted),
+            (true, _) if !sources.is_left_in_place(number) => poller.add(number, key.token(), wanted),
             // Nothing wanted is not the same as an empty interest: the kernel would go on to report hang-ups.
-            (false, true) => poller.delete(number),
-            (false, false) => match poller.modify(number, key.token(), wanted) {
+            (_, true) => poller.delete(number),
+            (_, false) => match poller.modify(number, key.token(), wanted) {
                 // Closed and opened again under our feet: the number is what was asked for, so watch its new owner.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => poller.add(number, key.token(), wanted),
                 result => result,
             },
         };
         if result.is_ok() || wanted.is_none() {
-            source.armed = wanted;
+            if let Some(source) = sources.get_mut(key) {
+                source.armed = wanted;
+            }
             if wanted.is_none() {
                 sources.owners.remove(&number);
             } else if let Some(before) = sources.owners.insert(number, key).filter(|before| *before != key)

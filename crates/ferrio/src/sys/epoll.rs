@@ -1,4 +1,4 @@
-//! Readiness through `epoll`, level-triggered.
+//! Readiness through `epoll`.
 //!
 //! Why not a reactor crate: `polling` re-arms a timer descriptor and its own wake-up descriptor around every wait, five
 //! system calls where one is needed, and `mio` is edge-triggered only, which cannot express `add_reader` on a
@@ -18,6 +18,8 @@ pub struct Interest {
     pub readable: bool,
     /// There is room to write, or an error.
     pub writable: bool,
+    /// To be told once for each change, and not by every wait for as long as it holds.
+    pub edge: bool,
 }
 
 impl Interest {
@@ -30,6 +32,7 @@ impl Interest {
         let mut flags = EventFlags::empty();
         flags.set(EventFlags::IN, self.readable);
         flags.set(EventFlags::OUT, self.writable);
+        flags.set(EventFlags::ET, self.edge);
         flags
     }
 }
@@ -104,22 +107,13 @@ impl Poller {
         Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, precise: AtomicBool::new(true) })
     }
 
-    /// Registers `fd` level-triggered: the event is repeated by every wait for as long as it holds.
+    /// Registers `fd`.
     ///
     /// # Errors
     ///
     /// `EEXIST` if `fd` is registered, `EPERM` if it has no readiness (a regular file), `EBADF`, `ENOSPC`, `ENOMEM`.
     pub fn add(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, borrow(fd)?, EventData::new_u64(token), interest.flags())?)
-    }
-
-    /// Registers `fd` for reading, edge-triggered: one event for each write to the other end.
-    ///
-    /// # Errors
-    ///
-    /// As for [`add`](Self::add).
-    pub fn add_edge(&self, fd: RawFd, token: u64) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, borrow(fd)?, EventData::new_u64(token), EventFlags::IN | EventFlags::ET)?)
     }
 
     /// Changes token and interest of a registered `fd`.
