@@ -15,6 +15,7 @@ mod loop_ref;
 mod os_error;
 mod queues;
 mod runners;
+mod streams;
 mod taskgroups;
 mod tasks;
 #[cfg(debug_assertions)]
@@ -36,7 +37,7 @@ mod _ferrio {
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
     use crate::transports::Write;
-    use crate::{graph, locks, queues, taskgroups, tasks, threads, timeouts, wait_for};
+    use crate::{graph, locks, queues, streams, taskgroups, tasks, threads, timeouts, wait_for};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -96,6 +97,7 @@ mod _ferrio {
         method::install::<Write>(py)?;
         locks::add(module)?;
         queues::add(module)?;
+        streams::add(module)?;
         Ok(())
     }
 }
