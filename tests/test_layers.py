@@ -29,7 +29,8 @@ BINDING = """
     locks
     queues
     timeouts wait_for taskgroups threads graph testing
-    transports sslproto
+    transports
+    sslproto
     streams
     subprocess
     event_loop

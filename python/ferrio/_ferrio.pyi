@@ -15,12 +15,8 @@ from asyncio import (
     iscoroutine as iscoroutine,
     iscoroutinefunction as iscoroutinefunction,
     isfuture as isfuture,
-    open_connection as open_connection,
-    open_unix_connection as open_unix_connection,
     run_coroutine_threadsafe as run_coroutine_threadsafe,
     shield as shield,
-    start_server as start_server,
-    start_unix_server as start_unix_server,
     to_thread as to_thread,
     wait as wait,
     wrap_future as wrap_future,
@@ -307,6 +303,18 @@ class EventLoop:
         *,
         fallback: bool = True,
     ) -> Coroutine[Any, Any, int]: ...
+    # TLS
+    def start_tls(
+        self,
+        transport: asyncio.WriteTransport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Coroutine[Any, Any, asyncio.Transport]: ...
     # Names
     def getaddrinfo(
         self,
@@ -334,6 +342,17 @@ class EventLoop:
 class SocketTransport(asyncio.Transport):
     def __del__(self) -> None: ...
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+@final
+class TlsTransport(asyncio.Transport):
+    def __del__(self) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def get_read_buffer_limits(self) -> tuple[int, int]: ...
+    def get_read_buffer_size(self) -> int: ...
+
+@final
+class TlsProtocol(asyncio.Protocol): ...
 
 @final
 class DatagramTransport(asyncio.DatagramTransport):
@@ -482,23 +501,6 @@ class LifoQueue(asyncio.LifoQueue[_T]):
 class PriorityQueue(asyncio.PriorityQueue[Any]):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def shutdown(self, immediate: bool = False) -> None: ...
-
-@disjoint_base
-class FlowControlMixin(asyncio.streams.FlowControlMixin):
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
-
-@disjoint_base
-class StreamReaderProtocol(asyncio.StreamReaderProtocol):
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
-
-@disjoint_base
-class StreamReader(asyncio.StreamReader):
-    def __new__(cls, limit: int = 65536, loop: asyncio.AbstractEventLoop | None = None) -> Self: ...
-    async def readuntil(self, separator: Buffer | tuple[Buffer, ...] = b"\n") -> bytes: ...
-
-@disjoint_base
-class StreamWriter(asyncio.StreamWriter):
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
 
 QueueEmpty = asyncio.QueueEmpty
 QueueFull = asyncio.QueueFull

@@ -361,20 +361,6 @@ def test_a_socket_that_cannot_listen(loop):
     loop.run_until_complete(body())
 
 
-@pytest.mark.ferrio_only("it is about what ferrio does not have yet")
-def test_tls_is_refused_and_never_served_in_the_clear(loop):
-    import ssl
-
-    async def body():
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with pytest.raises(NotImplementedError, match="TLS"):
-            await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
-        with pytest.raises(NotImplementedError, match="TLS"):
-            await loop.create_connection(asyncio.Protocol, "127.0.0.1", 1, ssl=True)
-
-    loop.run_until_complete(body())
-
-
 # Accepting
 
 

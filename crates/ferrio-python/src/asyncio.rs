@@ -53,12 +53,21 @@ imported! {
     ipaddr_info = "asyncio.base_events"."_ipaddr_info";
     check_ssl_socket = "asyncio.base_events"."_check_ssl_socket";
     socket_class = "socket"."socket";
+    memory_bio_class = "ssl"."MemoryBIO";
+    ssl_context_class = "ssl"."SSLContext";
+    ssl_error = "ssl"."SSLError";
+    ssl_want_read_error = "ssl"."SSLWantReadError";
+    ssl_syscall_error = "ssl"."SSLSyscallError";
+    ssl_certificate_error = "ssl"."SSLCertVerificationError";
     base_socket_class = "_socket"."socket";
     /// The only class that is both a `Transport` and a `DatagramTransport`, as tests of the transport ask.
     datagram_transport_class = "asyncio.selector_events"."_SelectorDatagramTransport";
     transport_class = "asyncio.transports"."Transport";
     read_transport_class = "asyncio.transports"."ReadTransport";
     subprocess_transport_class = "asyncio.transports"."SubprocessTransport";
+    stream_reader_protocol_class = "asyncio.streams"."StreamReaderProtocol";
+    tls_transport_class = "asyncio.sslproto"."_SSLProtocolTransport";
+    protocol_class = "asyncio.protocols"."Protocol";
     buffered_protocol_class = "asyncio.protocols"."BufferedProtocol";
     server_class = "asyncio.base_events"."Server";
     transport_socket_class = "asyncio.trsock"."TransportSocket";
@@ -79,10 +88,6 @@ imported! {
     queue_class = "asyncio.queues"."Queue";
     lifo_queue_class = "asyncio.queues"."LifoQueue";
     priority_queue_class = "asyncio.queues"."PriorityQueue";
-    stream_reader_class = "asyncio.streams"."StreamReader";
-    stream_writer_class = "asyncio.streams"."StreamWriter";
-    stream_reader_protocol_class = "asyncio.streams"."StreamReaderProtocol";
-    flow_control_class = "asyncio.streams"."FlowControlMixin";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     warn = "warnings"."warn";
@@ -96,8 +101,7 @@ pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
     let others = [gathering_future_class, timeout_class, task_group_class, iscoroutine, current_task, all_tasks, warn];
     let locks = [lock_class, event_class, condition_class, semaphore_class, bounded_semaphore_class, barrier_class];
     let queues = [queue_class, lifo_queue_class, priority_queue_class];
-    let streams = [stream_reader_class, stream_writer_class, stream_reader_protocol_class, flow_control_class];
-    let mut names = classes.into_iter().chain(transports).chain(locks).chain(streams).chain(queues).chain(others);
+    let mut names = classes.into_iter().chain(transports).chain(locks).chain(queues).chain(others);
     names.try_for_each(|name| name(py).map(drop))
 }
 
@@ -138,14 +142,22 @@ exceptions! {
     queue_empty = "asyncio.queues"."QueueEmpty";
     queue_full = "asyncio.queues"."QueueFull";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
-    incomplete_read_error = "asyncio.exceptions"."IncompleteReadError";
-    limit_overrun_error = "asyncio.exceptions"."LimitOverrunError";
 }
 
 /// The exception that `error` stands for, with its traceback: before Python 3.12 that is kept apart while an exception is
 /// on its way, and `PyErr::value` does not bring the two together.
 pub(crate) fn exception_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
     error.clone_ref(py).into_value(py).into_bound(py).into_any()
+}
+
+/// Whether `error` is an `ssl.SSLError`.
+pub(crate) fn is_ssl_error(py: Python<'_>, error: &PyErr) -> bool {
+    ssl_error(py).is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}
+
+/// Whether `error` says that a certificate is not to be trusted.
+pub(crate) fn is_certificate_error(py: Python<'_>, error: &PyErr) -> bool {
+    ssl_certificate_error(py).is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }
 
 /// Whether `error` leaves a loop at once: `KeyboardInterrupt` or `SystemExit`.

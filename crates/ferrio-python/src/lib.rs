@@ -15,7 +15,7 @@ mod loop_ref;
 mod os_error;
 mod queues;
 mod runners;
-mod streams;
+mod sslproto;
 mod taskgroups;
 mod tasks;
 #[cfg(debug_assertions)]
@@ -37,7 +37,7 @@ mod _ferrio {
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
     use crate::futures::SetResult;
     use crate::transports::Write;
-    use crate::{graph, locks, queues, streams, taskgroups, tasks, threads, timeouts, wait_for};
+    use crate::{graph, locks, queues, sslproto, taskgroups, tasks, threads, timeouts, wait_for};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -49,6 +49,8 @@ mod _ferrio {
     use crate::loop_ref::unfinished_tasks;
     #[pymodule_export]
     use crate::runners::{Runner, follow_policy, run};
+    #[pymodule_export]
+    use crate::sslproto::{TlsProtocol, TlsTransport};
     #[pymodule_export]
     use crate::tasks::Task;
     #[cfg(debug_assertions)]
@@ -94,10 +96,12 @@ mod _ferrio {
         finalizer::install_with_deallocator::<ReadPipeTransport>(py)?;
         finalizer::install_with_deallocator::<WritePipeTransport>(py)?;
         finalizer::install_with_deallocator::<SubprocessTransport>(py)?;
+        finalizer::install_with_deallocator::<TlsTransport>(py)?;
         method::install::<Write>(py)?;
+        method::install::<sslproto::Write>(py)?;
+        sslproto::install(py);
         locks::add(module)?;
         queues::add(module)?;
-        streams::add(module)?;
         Ok(())
     }
 }

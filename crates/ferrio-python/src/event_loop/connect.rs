@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use ferrio::engine::Direction;
-use pyo3::exceptions::{PyException, PyGeneratorExit, PyNotImplementedError, PyOSError, PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PyException, PyGeneratorExit, PyOSError, PyTimeoutError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyWeakrefMethods, PyWeakrefReference};
@@ -22,12 +22,14 @@ use super::EventLoop;
 use super::dns::{Lookup, lookup};
 use super::fds::{WeakLoop, readiness};
 use super::sock::{begin_connect, end_connect};
+use super::tls::{Side, TlsArguments};
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::ffi::call::call0;
 use crate::ffi::cell::GilCell;
 use crate::ffi::context;
 use crate::futures::Future;
+use crate::sslproto::Begin;
 use crate::transports::{Endpoint, NewSocketTransport, SocketTransport};
 
 #[pymethods]
@@ -36,8 +38,8 @@ impl EventLoop {
     /// `protocol_factory()` made.
     ///
     /// `happy_eyeballs_delay` is in seconds. Raises ValueError for arguments that contradict each other, OSError if no
-    /// address can be connected to (with `all_errors` an ExceptionGroup of the errors of all), NotImplementedError for
-    /// `ssl`.
+    /// address can be connected to (with `all_errors` an ExceptionGroup of the errors of all), ssl.SSLError if the TLS
+    /// handshake fails, ConnectionAbortedError if it takes too long.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(
         signature = (protocol_factory, host=None, port=None, *, ssl=None, family=None, proto=None, flags=None, sock=None,
@@ -68,8 +70,11 @@ impl EventLoop {
         let event_loop = WeakLoop::new(slf)?;
         Coroutine::new(slf.py(), "create_connection", async move {
             let has_host = host.as_ref().map_or(Ok(false), |host| Python::attach(|py| host.is_truthy(py)))?;
-            let tls = TlsArguments { ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout };
+            let mut tls = TlsArguments { ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout };
             tls.check(has_host)?;
+            if tls.server_hostname.is_none() {
+                tls.server_hostname = host.as_ref().map(|host| Python::attach(|py| host.clone_ref(py)));
+            }
             if let Some(sock) = &sock {
                 Python::attach(|py| asyncio::check_ssl_socket(py)?.call1((sock,)).map(drop))?;
             }
@@ -109,7 +114,7 @@ impl EventLoop {
                     None => return Err(Python::attach(|py| attempts.failure(py, all_errors))),
                 }
             };
-            let pair = establish(&event_loop, socket, protocol_factory).await?;
+            let pair = establish(&event_loop, socket, protocol_factory, tls, Side::Client).await?;
             Python::attach(|py| log_connected(&event_loop, pair.bind(py), &format!("connected to {to}")))?;
             Ok(pair)
         })
@@ -118,7 +123,7 @@ impl EventLoop {
     /// Takes a connection that was accepted elsewhere; returns the transport and the protocol that `protocol_factory()`
     /// made.
     ///
-    /// Raises ValueError for what is no stream socket, NotImplementedError for `ssl`.
+    /// Raises ValueError for what is no stream socket, ssl.SSLError if the TLS handshake fails.
     #[pyo3(signature = (protocol_factory, sock, *, ssl=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
     fn connect_accepted_socket<'py>(
         slf: &Bound<'py, Self>,
@@ -131,9 +136,11 @@ impl EventLoop {
         let event_loop = WeakLoop::new(slf)?;
         Coroutine::new(slf.py(), "connect_accepted_socket", async move {
             check_stream_socket(&sock)?;
-            TlsArguments { ssl, server_hostname: None, ssl_handshake_timeout, ssl_shutdown_timeout }.check(true)?;
+            let tls = TlsArguments { ssl, server_hostname: None, ssl_handshake_timeout, ssl_shutdown_timeout };
+            tls.check(true)?;
             Python::attach(|py| asyncio::check_ssl_socket(py)?.call1((&sock,)).map(drop))?;
-            let pair = establish(&event_loop, OpenSocket(Some(sock)), protocol_factory).await?;
+            let socket = OpenSocket(Some(sock));
+            let pair = establish(&event_loop, socket, protocol_factory, tls, Side::Server).await?;
             Python::attach(|py| log_connected(&event_loop, pair.bind(py), "handled"))?;
             Ok(pair)
         })
@@ -156,39 +163,6 @@ fn log_connected(event_loop: &WeakLoop, pair: &Bound<'_, PyAny>, how: &str) -> P
     let socket = pair.get_item(0)?.call_method1(intern!(py, "get_extra_info"), ("socket",))?;
     let logger = asyncio::logger(py)?;
     logger.call_method1("debug", ("%r %s: %r", socket, how, pair)).map(drop)
-}
-
-/// The arguments that only matter for TLS.
-pub(super) struct TlsArguments {
-    pub(super) ssl: Option<Py<PyAny>>,
-    pub(super) server_hostname: Option<Py<PyAny>>,
-    pub(super) ssl_handshake_timeout: Option<Py<PyAny>>,
-    pub(super) ssl_shutdown_timeout: Option<Py<PyAny>>,
-}
-
-impl TlsArguments {
-    /// # Errors
-    ///
-    /// `ValueError` for what contradicts, `NotImplementedError` for TLS itself: nothing is ever sent in the clear that was
-    /// to be encrypted.
-    pub(super) fn check(&self, has_host: bool) -> PyResult<()> {
-        let ssl = self.ssl.as_ref().map_or(Ok(false), |ssl| Python::attach(|py| ssl.is_truthy(py)))?;
-        let given = [
-            ("server_hostname", &self.server_hostname),
-            ("ssl_handshake_timeout", &self.ssl_handshake_timeout),
-            ("ssl_shutdown_timeout", &self.ssl_shutdown_timeout),
-        ];
-        if !ssl {
-            return match given.into_iter().find(|(_, value)| value.is_some()) {
-                Some((name, _)) => Err(PyValueError::new_err(format!("{name} is only meaningful with ssl"))),
-                None => Ok(()),
-            };
-        }
-        if self.server_hostname.is_none() && !has_host {
-            return Err(PyValueError::new_err("You must set server_hostname when using ssl without a host"));
-        }
-        Err(PyNotImplementedError::new_err("ssl: ferrio has no TLS transports yet"))
-    }
 }
 
 /// # Errors
@@ -488,11 +462,14 @@ impl Runners {
     }
 }
 
-/// Gives a connected socket a protocol and a transport; returns both once `connection_made` has been called.
+/// Gives a connected socket a protocol and a transport, a TLS transport on top if that is asked for; returns the one to use
+/// and the protocol, once `connection_made` has been called.
 pub(super) async fn establish(
     event_loop: &WeakLoop,
     mut socket: OpenSocket,
     factory: Py<PyAny>,
+    tls: TlsArguments,
+    side: Side,
 ) -> PyResult<Py<PyAny>> {
     let (waiter, transport) = Python::attach(|py| {
         let this = event_loop.get(py)?;
@@ -502,7 +479,12 @@ pub(super) async fn establish(
         let protocol = call0(factory.bind(py))?;
         let waiter = Bound::new(py, Future::new(py, EventLoop::loop_ref(&this))?)?;
         let endpoint = Endpoint::Socket(sock.clone().unbind());
-        let (core, kept) = (this.as_super(), Some(waiter.clone().unbind()));
+        let (core, kept) = (this.as_super(), waiter.clone().unbind());
+        let (protocol, kept, secure) =
+            match tls.wrap(core, protocol.clone(), side, Begin::Connect(kept.clone_ref(py)))? {
+                Some(secure) => (secure.as_any().clone(), None, Some(secure)),
+                None => (protocol, Some(kept), None),
+            };
         let new = NewSocketTransport {
             core,
             endpoint,
@@ -516,7 +498,11 @@ pub(super) async fn establish(
         let transport = SocketTransport::create(new)?;
         // The transport's now. Both are held weakly: the loop has the transport, which has the waiter's result.
         drop(socket.0.take());
-        PyResult::Ok((waiter.into_any().unbind(), PyWeakrefReference::new(&transport)?.unbind()))
+        let transport = match &secure {
+            Some(secure) => secure.get().transport(py).as_any(),
+            None => transport.as_any(),
+        };
+        PyResult::Ok((waiter.into_any().unbind(), PyWeakrefReference::new(transport)?.unbind()))
     })?;
     let result = await_(waiter).await;
     if result.is_err() {

@@ -18,6 +18,7 @@
 //! | [`dns`] | names and addresses |
 //! | [`connect`] | connections that this side makes |
 //! | [`serve`] | servers |
+//! | [`tls`] | what TLS is asked for by, and connections that become TLS connections |
 //! | [`unix`] | connections and servers over Unix sockets |
 //! | [`datagrams`] | datagram sockets |
 //! | [`pipes`] | pipes that are given |
@@ -39,6 +40,7 @@ mod signals;
 mod sock;
 mod subprocesses;
 mod tasks;
+mod tls;
 mod unix;
 
 pub(crate) use schedule::CallSoon;

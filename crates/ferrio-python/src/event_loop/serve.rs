@@ -6,9 +6,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PySet, PyString, PyTuple};
 
 use super::EventLoop;
-use super::connect::{TlsArguments, check_stream_socket};
+use super::connect::check_stream_socket;
 use super::dns::{Lookup, lookup};
 use super::fds::WeakLoop;
+use super::tls::TlsArguments;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::transports::{Server, SocketFile};
@@ -18,8 +19,9 @@ impl EventLoop {
     /// A server that listens on `host`, a name, several names, or every address if it is None or empty, and `port`, or on
     /// the bound socket `sock`. Each connection gets a protocol that `protocol_factory()` made.
     ///
-    /// Raises ValueError for arguments that contradict each other, OSError if no address can be bound to,
-    /// NotImplementedError for `ssl`. `keep_alive` is asyncio's since 3.15.
+    /// With `ssl`, an ssl.SSLContext, connections are TLS connections, and a protocol is told of one when its handshake is
+    /// over. Raises ValueError for arguments that contradict each other, OSError if no address can be bound to.
+    /// `keep_alive` is asyncio's since 3.15.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(
         signature = (protocol_factory, host=None, port=None, *, family=None, flags=None, sock=None, backlog=100, ssl=None,
@@ -51,7 +53,8 @@ impl EventLoop {
             if Python::attach(|py| ssl.as_ref().is_some_and(|ssl| ssl.bind(py).is_instance_of::<PyBool>())) {
                 return Err(PyTypeError::new_err("ssl argument must be an SSLContext or None"));
             }
-            TlsArguments { ssl, server_hostname: None, ssl_handshake_timeout, ssl_shutdown_timeout }.check(true)?;
+            let tls = TlsArguments { ssl, server_hostname: None, ssl_handshake_timeout, ssl_shutdown_timeout };
+            tls.check(true)?;
             if let Some(sock) = &sock {
                 Python::attach(|py| asyncio::check_ssl_socket(py)?.call1((sock,)).map(drop))?;
             }
@@ -75,7 +78,7 @@ impl EventLoop {
                 Python::attach(|py| options.bind_all(&event_loop.get(py)?, infos.bind(py)))?
             };
             let sockets = sockets.into_iter().map(|sock| (sock, None)).collect();
-            serve(&event_loop, sockets, protocol_factory, backlog, start_serving).await
+            serve(&event_loop, sockets, protocol_factory, tls, backlog, start_serving).await
         })
     }
 }
@@ -85,6 +88,7 @@ pub(super) async fn serve(
     event_loop: &WeakLoop,
     sockets: Vec<(Py<PyAny>, Option<SocketFile>)>,
     factory: Py<PyAny>,
+    tls: TlsArguments,
     backlog: i32,
     start_serving: bool,
 ) -> PyResult<Py<PyAny>> {
@@ -93,6 +97,7 @@ pub(super) async fn serve(
             sock.bind(py).call_method1(intern!(py, "setblocking"), (false,))?;
         }
         let this = event_loop.get(py)?;
+        let factory = tls.wrap_factory(this.as_super(), factory)?;
         let server = Server::create(this.as_super(), sockets, factory, backlog)?;
         let turn = if start_serving {
             Server::start(&server).inspect_err(|_| {

@@ -9,10 +9,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
 
 use super::EventLoop;
-use super::connect::{OpenSocket, TlsArguments, establish};
+use super::connect::{OpenSocket, establish};
 use super::fds::{WeakLoop, readiness};
 use super::serve::serve;
 use super::sock::{begin_connect, end_connect};
+use super::tls::{Side, TlsArguments};
 use crate::asyncio;
 use crate::coroutine::Coroutine;
 use crate::ffi::descriptor::borrow;
@@ -24,7 +25,7 @@ impl EventLoop {
     /// or takes the connected socket `sock`. Returns the transport and the protocol that `protocol_factory()` made.
     ///
     /// Raises ValueError for arguments that contradict each other, OSError if there is nobody to connect to,
-    /// NotImplementedError for `ssl`.
+    /// ssl.SSLError if the TLS handshake fails.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(signature = (protocol_factory, path=None, *, ssl=None, sock=None, server_hostname=None,
         ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
@@ -41,7 +42,8 @@ impl EventLoop {
         let event_loop = WeakLoop::new(slf)?;
         Coroutine::new(slf.py(), "create_unix_connection", async move {
             check_hostname(&ssl, &server_hostname)?;
-            TlsArguments { ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout }.check(true)?;
+            let tls = TlsArguments { ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout };
+            tls.check(true)?;
             let socket = match (path, sock) {
                 (Some(_), Some(_)) => return Err(path_and_sock()),
                 (Some(path), None) => connect(&event_loop, path).await?,
@@ -51,7 +53,7 @@ impl EventLoop {
                 }
                 (None, None) => return Err(PyValueError::new_err("no path and sock were specified")),
             };
-            establish(&event_loop, socket, protocol_factory).await
+            establish(&event_loop, socket, protocol_factory, tls, Side::Client).await
         })
     }
 
@@ -60,7 +62,7 @@ impl EventLoop {
     ///
     /// With `cleanup_socket` (asyncio has it since 3.13) the server removes its socket file when it closes, if that is
     /// still the one that it began with. Raises ValueError for arguments that contradict each other, OSError if the path
-    /// cannot be bound to, NotImplementedError for `ssl`.
+    /// cannot be bound to.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(signature = (protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, ssl_handshake_timeout=None,
         ssl_shutdown_timeout=None, start_serving=true, cleanup_socket=true))]
@@ -81,7 +83,8 @@ impl EventLoop {
             if Python::attach(|py| ssl.as_ref().is_some_and(|ssl| ssl.bind(py).is_instance_of::<PyBool>())) {
                 return Err(PyTypeError::new_err("ssl argument must be an SSLContext or None"));
             }
-            TlsArguments { ssl, server_hostname: None, ssl_handshake_timeout, ssl_shutdown_timeout }.check(true)?;
+            let tls = TlsArguments { ssl, server_hostname: None, ssl_handshake_timeout, ssl_shutdown_timeout };
+            tls.check(true)?;
             let sock = match (path, sock) {
                 (Some(_), Some(_)) => return Err(path_and_sock()),
                 (Some(path), None) => Python::attach(|py| bind(path.bind(py)))?,
@@ -93,7 +96,7 @@ impl EventLoop {
             };
             let file = if cleanup_socket { Python::attach(|py| socket_file(sock.get(py)?))? } else { None };
             let sockets = sock.take().map(|sock| (sock, file));
-            serve(&event_loop, sockets.into_iter().collect(), protocol_factory, backlog, start_serving).await
+            serve(&event_loop, sockets.into_iter().collect(), protocol_factory, tls, backlog, start_serving).await
         })
     }
 }

@@ -16,6 +16,7 @@
 //! | [`send_slots`] | the slots by which a coroutine is driven |
 //! | [`async_function`] | `async def` functions whose body is Rust |
 //! | [`method`] | methods without an argument parser |
+//! | [`openssl`] | the TLS library of the interpreter, without Python objects |
 //! | [`newborn`] | the collector kept from objects that are not there yet |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
 //! | [`raise`] | an error with what is being handled as its context |
@@ -40,6 +41,7 @@ pub(crate) mod descriptor;
 pub(crate) mod finalizer;
 pub(crate) mod method;
 pub(crate) mod newborn;
+pub(crate) mod openssl;
 pub(crate) mod pool;
 pub(crate) mod raise;
 pub(crate) mod recursion;

@@ -14,7 +14,7 @@ use crate::loop_ref::{LoopCore, report};
 ///
 /// `f` has reported what it knew how to report; what it returns leaves the loop, or is a failure of its own.
 #[inline]
-pub(super) fn run(
+pub(crate) fn run(
     core: &Bound<'_, LoopCore>,
     context: &Bound<'_, PyAny>,
     what: &Bound<'_, PyAny>,
@@ -29,7 +29,7 @@ pub(super) fn run(
 }
 
 #[cold]
-pub(super) fn failed(core: &Bound<'_, LoopCore>, what: &Bound<'_, PyAny>, error: PyErr) -> Flow {
+pub(crate) fn failed(core: &Bound<'_, LoopCore>, what: &Bound<'_, PyAny>, error: PyErr) -> Flow {
     let py = core.py();
     if asyncio::leaves_the_loop(py, &error) {
         return leave(error);

@@ -11,7 +11,7 @@ use crate::ffi::buffer::with_bytes;
 ///
 /// Dropping one runs no Python code: what is shared is a plain `bytes`.
 #[derive(Debug)]
-pub(super) enum Chunk {
+pub(crate) enum Chunk {
     /// A `bytes`, which never changes.
     Shared(PyBackedBytes),
     /// A copy of what could change before it is sent.
@@ -34,7 +34,7 @@ impl Chunk {
     /// # Errors
     ///
     /// What the object raises: it has no bytes, or not in one block.
-    pub(super) fn from_rest(data: &Bound<'_, PyAny>, sent: usize) -> PyResult<(Self, usize)> {
+    pub(crate) fn from_rest(data: &Bound<'_, PyAny>, sent: usize) -> PyResult<(Self, usize)> {
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             return Ok((Self::Shared(PyBackedBytes::from(bytes.clone())), sent));
         }
@@ -46,7 +46,7 @@ impl Chunk {
 /// # Errors
 ///
 /// `TypeError` for what `write` does not take.
-pub(super) fn check_sendable(data: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn check_sendable(data: &Bound<'_, PyAny>) -> PyResult<()> {
     let is_sendable = data.is_instance_of::<PyBytes>()
         || data.is_instance_of::<PyByteArray>()
         || data.is_instance_of::<PyMemoryView>();

@@ -21,13 +21,13 @@
 //! nothing is borrowed while one is called, and state is looked at again afterwards.
 
 mod address;
-mod callback;
-mod chunk;
+pub(crate) mod callback;
+pub(crate) mod chunk;
 mod datagram;
 mod endpoint;
 pub(crate) mod native;
 mod pipe;
-mod protocol;
+pub(crate) mod protocol;
 mod server;
 mod socket;
 mod subprocess;

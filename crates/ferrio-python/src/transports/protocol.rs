@@ -13,7 +13,7 @@ use crate::transports::native::Native;
 
 /// How a protocol is given what was received: found once, so that a message costs no lookup.
 #[derive(Debug)]
-pub(super) enum Receiver {
+pub(crate) enum Receiver {
     /// `data_received(bytes)`.
     Data(Py<PyAny>),
     /// A protocol of ours, Rust to Rust.
@@ -58,25 +58,25 @@ struct Inner {
 
 /// The protocol of a transport; none once the connection is lost.
 #[derive(Debug, Default)]
-pub(super) struct Protocol(GilCell<Inner>);
+pub(crate) struct Protocol(GilCell<Inner>);
 
 impl Protocol {
-    pub(super) fn new(object: Py<PyAny>) -> Self {
+    pub(crate) fn new(object: Py<PyAny>) -> Self {
         Self(GilCell::new(Inner { object: Some(object), receiver: None }))
     }
 
-    pub(super) fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.0.with(py, |inner| inner.object.as_ref().map(|object| object.bind(py).clone()))
     }
 
     /// Puts another in its place, which gets everything from now on.
-    pub(super) fn set(&self, py: Python<'_>, object: Option<Py<PyAny>>) {
+    pub(crate) fn set(&self, py: Python<'_>, object: Option<Py<PyAny>>) {
         drop(self.0.replace(py, Inner { object, receiver: None }));
     }
 
     /// How to hand over what was received; `None` if there is no protocol any more. Can run Python code.
     #[inline]
-    pub(super) fn receiver(&self, py: Python<'_>) -> PyResult<Option<Receiver>> {
+    pub(crate) fn receiver(&self, py: Python<'_>) -> PyResult<Option<Receiver>> {
         match self.0.with(py, |inner| inner.receiver.as_ref().map(|receiver| receiver.clone_ref(py))) {
             Some(receiver) => Ok(Some(receiver)),
             None => self.find_receiver(py),
@@ -98,12 +98,12 @@ impl Protocol {
     }
 
     /// Calls a method without arguments, if there is a protocol.
-    pub(super) fn call0<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub(crate) fn call0<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.get(name.py()).map(|object| method0(&object, name)).transpose()
     }
 
     /// Calls a method with one argument, if there is a protocol.
-    pub(super) fn call1<'py>(
+    pub(crate) fn call1<'py>(
         &self,
         name: &Bound<'py, PyString>,
         argument: &Bound<'py, PyAny>,
@@ -111,7 +111,7 @@ impl Protocol {
         self.get(name.py()).map(|object| method1(&object, name, argument)).transpose()
     }
 
-    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.0.traverse(visit, |inner, visit| {
             visit.call(&inner.object)?;
             match &inner.receiver {

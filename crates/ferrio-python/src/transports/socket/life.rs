@@ -160,7 +160,7 @@ impl SocketTransport {
     }
 
     /// Ends the connection now: what is buffered is dropped.
-    pub(super) fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()> {
+    pub(crate) fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
         if transport.is_lost(py) {

@@ -111,6 +111,15 @@ impl SocketTransport {
         Ok(Self::extra_info(slf, name)?.or(default))
     }
 
+    fn _force_close(slf: &Bound<'_, Self>, exc: Option<Py<PyAny>>) -> PyResult<()> {
+        Self::force_close(slf, exc)
+    }
+
+    #[getter]
+    fn _start_tls_compatible(&self) -> bool {
+        true
+    }
+
     #[getter]
     fn _loop<'py>(&self, py: Python<'py>) -> Bound<'py, LoopCore> {
         self.core(py).clone()

@@ -73,9 +73,8 @@ impl FastMethod for Write {
 }
 
 impl SocketTransport {
-    /// `write`, for who knows the class.
     #[inline]
-    pub(crate) fn write<'py>(this: &Bound<'py, Self>, data: &Bound<'py, PyAny>) -> PyResult<()> {
+    fn write<'py>(this: &Bound<'py, Self>, data: &Bound<'py, PyAny>) -> PyResult<()> {
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let bytes = bytes.as_bytes();
             return match Self::check_write(this, bytes.len(), WRITE)? {
@@ -154,6 +153,37 @@ impl SocketTransport {
             }
             Err(error) => Self::fatal_error(this, error, "Fatal write error on socket transport"),
         }
+    }
+
+    /// As `write`, for a protocol of ours: what the kernel does not take is copied.
+    #[inline]
+    pub(crate) fn write_slice(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if !Self::check_write(this, data.len(), WRITE)? {
+            return Ok(());
+        }
+        if !transport.output.with(py, |output| output.buffer.is_empty()) {
+            transport.output.with(py, |output| output.buffer.push(Chunk::Copied(data.into())));
+            return Self::output_grew(this);
+        }
+        let sent = match socket::send(borrow(transport.fd), data) {
+            Ok(Transfer::Done(sent)) if sent == data.len() => return Ok(()),
+            Ok(Transfer::Done(sent)) => sent,
+            Ok(Transfer::WouldBlock) => 0,
+            Err(error) => {
+                return Self::fatal_error(this, os_error(py, &error), "Fatal write error on socket transport");
+            }
+        };
+        transport.output.with(py, |output| output.buffer.push(Chunk::Copied(data[sent..].into())));
+        Self::watch_writes(this)?;
+        Self::output_grew(this)
+    }
+
+    /// How many bytes wait to be sent.
+    #[inline]
+    pub(crate) fn buffered(&self, py: Python<'_>) -> usize {
+        self.output.with(py, |output| output.buffer.len())
     }
 
     pub(super) fn write_all<'py>(this: &Bound<'py, Self>, list_of_data: &Bound<'py, PyAny>) -> PyResult<()> {
@@ -271,7 +301,7 @@ impl SocketTransport {
         Ok(())
     }
 
-    pub(super) fn set_limits(this: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+    pub(crate) fn set_limits(this: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
         let limits = Limits::new(high, low).map_err(|error| PyValueError::new_err(error.to_string()))?;
         this.get().output.with(this.py(), |output| output.flow.set_limits(limits));
         Self::output_grew(this)

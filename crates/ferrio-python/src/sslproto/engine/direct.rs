@@ -1,0 +1,98 @@
+//! Data by OpenSSL's own functions.
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::PyVisit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::{Progress, Step};
+use crate::ffi::openssl::{Outcome, Session};
+
+/// Whether a connection of this context may have its data taken past Python.
+pub(super) fn is_wanted(context: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = context.py();
+    let environ = py.import(intern!(py, "os"))?.getattr(intern!(py, "environ"))?;
+    let asked = environ.call_method1(intern!(py, "get"), (intern!(py, "FERRIO_TLS"),))?;
+    if asked.eq("portable")? {
+        return Ok(false);
+    }
+    // What this callback raises is kept in the object until its next call, and raised there.
+    Ok(context.getattr_opt(intern!(py, "_msg_callback"))?.is_none_or(|callback| callback.is_none()))
+}
+
+pub(super) struct Direct(Session);
+
+impl std::fmt::Debug for Direct {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Direct")
+    }
+}
+
+impl Direct {
+    pub(super) fn attach(object: &Bound<'_, PyAny>, incoming: &Bound<'_, PyAny>) -> Option<Self> {
+        Session::attach(object, incoming).map(Self)
+    }
+
+    pub(super) fn feed(&mut self, data: Vec<u8>) -> Vec<u8> {
+        self.0.feed(data)
+    }
+
+    pub(super) fn take_spent(&mut self) -> Vec<u8> {
+        self.0.take_spent()
+    }
+
+    pub(super) fn unread(&mut self) -> usize {
+        self.0.unread()
+    }
+
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(self.0.output())
+    }
+
+    pub(super) fn lend_output(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        let output = self.0.output();
+        if output.capacity() == 0 { std::mem::replace(output, buffer) } else { buffer }
+    }
+
+    #[inline]
+    pub(super) fn read(&mut self, object: &Bound<'_, PyAny>, into: &mut [u8]) -> PyResult<Step> {
+        match self.0.read(object.py(), into) {
+            Outcome::Done(count) => Ok(Step::Done(count)),
+            Outcome::Again => Ok(Step::Again),
+            Outcome::Closed => Ok(Step::Closed),
+            Outcome::Failed => Err(failure(object, |object| object.call_method1(intern!(object.py(), "read"), (1,)))),
+        }
+    }
+
+    #[inline]
+    pub(super) fn write(&mut self, object: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<Progress> {
+        match self.0.write(object.py(), data) {
+            Outcome::Done(_) => Ok(Progress::Done),
+            Outcome::Again => Ok(Progress::Again),
+            Outcome::Closed | Outcome::Failed => Err(failure(object, |object| {
+                let data = PyBytes::new(object.py(), data);
+                object.call_method1(intern!(object.py(), "write"), (data,))
+            })),
+        }
+    }
+
+    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.0.owner())
+    }
+}
+
+/// The error that is in the library's queue, as the object raises it: with the library's name, the reason and the text.
+///
+/// A connection that has failed fails again at once, and adds nothing to the queue.
+#[cold]
+fn failure<'py>(
+    object: &Bound<'py, PyAny>,
+    again: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+) -> PyErr {
+    match again(object) {
+        Err(error) => error,
+        Ok(_) => PyRuntimeError::new_err("a TLS connection that had failed went on"),
+    }
+}

@@ -1,0 +1,216 @@
+//! What encrypts and decrypts: an `ssl.SSLObject` of the user's `SSLContext`.
+//!
+//! | file | how data goes through it |
+//! |---|---|
+//! | [`direct`] | by the functions of the interpreter's own OpenSSL, [`Session`](crate::ffi::openssl::Session) |
+//! | [`portable`] | by the object's own `read` and `write`, over two `ssl.MemoryBIO` |
+//!
+//! The second is for interpreters whose OpenSSL cannot be found, and for those who ask for it by `FERRIO_TLS=portable`
+//! in the environment. What is rare goes through the object in both: the handshake, the closing, and every error.
+//!
+//! Every function here can run Python code, by the context's callbacks, or let other threads run. The one who calls has
+//! the engine exclusively meanwhile, and what comes back to the connection finds it in use.
+
+mod direct;
+mod portable;
+
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use self::direct::Direct;
+use self::portable::Portable;
+use crate::asyncio;
+
+/// The most that is decrypted at once, in bytes.
+pub(super) const LARGEST_READ: usize = 256 * 1024;
+
+/// A connection's cryptography.
+#[derive(Debug)]
+pub(super) struct Engine {
+    /// The `ssl.SSLObject`.
+    object: Py<PyAny>,
+    io: Io,
+}
+
+#[derive(Debug)]
+enum Io {
+    Direct(Direct),
+    Portable(Portable),
+}
+
+/// How far the handshake, or the closing, has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Done,
+    /// The peer must say something first.
+    Again,
+}
+
+/// Why reading ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// There is no room for more.
+    Full,
+    /// There is nothing more yet.
+    Again,
+    /// The peer has said that there will be no more.
+    Closed,
+    Failed(PyErr),
+}
+
+impl Engine {
+    /// # Errors
+    ///
+    /// What `SSLContext.wrap_bio` raises, `ValueError` if it needs a host name for one.
+    pub(super) fn new(
+        context: &Bound<'_, PyAny>,
+        server_side: bool,
+        server_hostname: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let py = context.py();
+        let class = asyncio::memory_bio_class(py)?;
+        let (incoming, outgoing) = (class.call0()?, class.call0()?);
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "server_side"), server_side)?;
+        keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
+        let object = context.call_method(intern!(py, "wrap_bio"), (&incoming, &outgoing), Some(&keywords))?;
+        let direct = if direct::is_wanted(context)? { Direct::attach(&object, &incoming) } else { None };
+        let io = match direct {
+            Some(direct) => Io::Direct(direct),
+            None => Io::Portable(Portable::new(incoming, outgoing)),
+        };
+        Ok(Self { object: object.unbind(), io })
+    }
+
+    pub(super) fn object<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.object.bind(py)
+    }
+
+    /// Whether data goes through it without Python objects.
+    pub(super) fn is_direct(&self) -> bool {
+        matches!(self.io, Io::Direct(_))
+    }
+
+    /// Takes what was received. Returns a buffer that is no longer needed.
+    pub(super) fn feed(&mut self, py: Python<'_>, data: Vec<u8>) -> PyResult<Vec<u8>> {
+        match &mut self.io {
+            Io::Direct(direct) => Ok(direct.feed(data)),
+            Io::Portable(portable) => portable.feed(py, &data).map(|()| data),
+        }
+    }
+
+    /// The buffer of what was received, if all of it is used.
+    pub(super) fn take_spent(&mut self) -> Vec<u8> {
+        match &mut self.io {
+            Io::Direct(direct) => direct.take_spent(),
+            Io::Portable(_) => Vec::new(),
+        }
+    }
+
+    /// How many bytes that were received are not decrypted.
+    pub(super) fn unread(&mut self, py: Python<'_>) -> PyResult<usize> {
+        match &mut self.io {
+            Io::Direct(direct) => Ok(direct.unread()),
+            Io::Portable(portable) => portable.unread(py),
+        }
+    }
+
+    /// What is to be sent.
+    pub(super) fn take_output(&mut self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        match &mut self.io {
+            Io::Direct(direct) => Ok(direct.take_output()),
+            Io::Portable(portable) => portable.take_output(py),
+        }
+    }
+
+    /// Gives a buffer for what will have to be sent.
+    pub(super) fn lend_output(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        match &mut self.io {
+            Io::Direct(direct) => direct.lend_output(buffer),
+            Io::Portable(_) => buffer,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// `ssl.SSLError`, and what the context's callbacks raise.
+    pub(super) fn shake_hands(&mut self, py: Python<'_>) -> PyResult<Progress> {
+        progress(py, self.object.bind(py).call_method0(intern!(py, "do_handshake")))
+    }
+
+    /// Says that there will be no more, and waits for the peer to say it.
+    ///
+    /// # Errors
+    ///
+    /// `ssl.SSLError`, if the peer sends data for one.
+    pub(super) fn close(&mut self, py: Python<'_>) -> PyResult<Progress> {
+        progress(py, self.object.bind(py).call_method0(intern!(py, "unwrap")))
+    }
+
+    /// Decrypts into `into` until it is full or there is nothing more.
+    pub(super) fn read(&mut self, py: Python<'_>, into: &mut [u8]) -> (usize, End) {
+        let mut count = 0;
+        let end = loop {
+            if count == into.len() {
+                break End::Full;
+            }
+            let rest = &mut into[count..];
+            let step = match &mut self.io {
+                Io::Direct(direct) => direct.read(self.object.bind(py), rest),
+                Io::Portable(_) => portable::read(self.object.bind(py), rest),
+            };
+            match step {
+                Ok(Step::Done(read)) => count += read,
+                Ok(Step::Again) => break End::Again,
+                Ok(Step::Closed) => break End::Closed,
+                Err(error) => break End::Failed(error),
+            }
+        };
+        (count, end)
+    }
+
+    /// Encrypts `data`, which is not empty: all of it, or nothing if the peer must say something first.
+    ///
+    /// # Errors
+    ///
+    /// `ssl.SSLError`.
+    #[inline]
+    pub(super) fn write(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<Progress> {
+        match &mut self.io {
+            Io::Direct(direct) => direct.write(self.object.bind(py), data),
+            Io::Portable(_) => portable::write(self.object.bind(py), data),
+        }
+    }
+
+    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
+        match &self.io {
+            Io::Direct(direct) => direct.traverse(visit),
+            Io::Portable(portable) => portable.traverse(visit),
+        }
+    }
+}
+
+/// What came of one read.
+enum Step {
+    Done(usize),
+    Again,
+    Closed,
+}
+
+fn progress(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Progress> {
+    match result {
+        Ok(_) => Ok(Progress::Done),
+        Err(error) if wants_more(py, &error) => Ok(Progress::Again),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether `error` only says that the peer must say something first.
+fn wants_more(py: Python<'_>, error: &PyErr) -> bool {
+    let is = |class: PyResult<&Bound<'_, PyAny>>| class.is_ok_and(|class| error.matches(py, class).unwrap_or(false));
+    is(asyncio::ssl_want_read_error(py)) || is(asyncio::ssl_syscall_error(py))
+}

@@ -1,0 +1,61 @@
+//! Data by the methods of the `ssl.SSLObject`.
+
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::{Progress, Step, progress, wants_more};
+use crate::ffi::bytes;
+
+#[derive(Debug)]
+pub(super) struct Portable {
+    incoming: Py<PyAny>,
+    outgoing: Py<PyAny>,
+}
+
+impl Portable {
+    pub(super) fn new(incoming: Bound<'_, PyAny>, outgoing: Bound<'_, PyAny>) -> Self {
+        Self { incoming: incoming.unbind(), outgoing: outgoing.unbind() }
+    }
+
+    pub(super) fn feed(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.incoming.bind(py).call_method1(intern!(py, "write"), (bytes::copy(py, data)?,)).map(drop)
+    }
+
+    pub(super) fn unread(&self, py: Python<'_>) -> PyResult<usize> {
+        self.incoming.bind(py).getattr(intern!(py, "pending"))?.extract()
+    }
+
+    pub(super) fn take_output(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        let data = self.outgoing.bind(py).call_method0(intern!(py, "read"))?;
+        Ok(data.cast::<PyBytes>()?.as_bytes().to_vec())
+    }
+
+    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.incoming)?;
+        visit.call(&self.outgoing)
+    }
+}
+
+pub(super) fn read(object: &Bound<'_, PyAny>, into: &mut [u8]) -> PyResult<Step> {
+    let py = object.py();
+    match object.call_method1(intern!(py, "read"), (into.len(),)) {
+        Ok(data) => {
+            let data = data.cast::<PyBytes>()?.as_bytes();
+            into[..data.len()].copy_from_slice(data);
+            Ok(if data.is_empty() { Step::Closed } else { Step::Done(data.len()) })
+        }
+        Err(error) if wants_more(py, &error) => Ok(Step::Again),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn write(object: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<Progress> {
+    let py = object.py();
+    progress(py, object.call_method1(intern!(py, "write"), (bytes::copy(py, data)?,)))
+}

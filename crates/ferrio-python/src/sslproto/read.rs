@@ -1,0 +1,217 @@
+//! What was received, to the protocol.
+//!
+//! # Budget of a received message
+//!
+//! On the direct engine: what the transport below needs, a copy of the ciphertext, the library's decryption, and one
+//! `bytes` of the message's size. All records that have come are handed over at once.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::engine::End;
+use super::{Phase, TlsTransport, buffers};
+use crate::asyncio;
+use crate::ffi::buffer::with_bytes_mut;
+use crate::ffi::bytes;
+use crate::ffi::call::call1;
+use crate::transports::protocol::Receiver;
+
+impl TlsTransport {
+    /// Keeps ciphertext until [`advance`](Self::advance). Runs no Python code.
+    #[inline]
+    pub(super) fn take_in(&self, py: Python<'_>, data: &[u8]) {
+        self.inbox.with(py, |inbox| {
+            if inbox.capacity() == 0 {
+                *inbox = buffers::take(py);
+            }
+            inbox.extend_from_slice(data);
+        });
+    }
+
+    /// Hands over what can be decrypted, and sends what the library, or the protocol, has to say to it.
+    pub(super) fn read_some(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let own = this.get();
+        if !matches!(own.phase.get(py), Phase::Wrapped | Phase::Flushing) {
+            return Ok(());
+        }
+        let delivered = if own.flags.get(py).reading_paused { Ok(()) } else { Self::deliver(this) };
+        delivered
+            .and_then(|()| Self::write_waiting(this, false))
+            .and_then(|()| Self::control_lower_reading(this))
+            .or_else(|error| Self::fatal_error(this, error, "Fatal error on SSL protocol"))
+    }
+
+    fn deliver(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let own = this.get();
+        // The protocol can do anything in between, pause or close for two.
+        while matches!(own.phase.get(py), Phase::Wrapped | Phase::Flushing) && !own.flags.get(py).reading_paused {
+            let Some(receiver) = own.upper.receiver(py)? else { return Ok(()) };
+            let end = match &receiver {
+                Receiver::Data(data_received) => {
+                    let Some((data, end)) = own.decrypt(py, |data| match data {
+                        [] => Ok(None),
+                        data => bytes::copy(py, data).map(Some),
+                    }) else {
+                        return Ok(());
+                    };
+                    if let Some(data) = data? {
+                        call1(data_received.bind(py), data.as_any())?;
+                    }
+                    end
+                }
+                Receiver::Native(native) => {
+                    let Some((received, end)) = own.decrypt(py, |data| {
+                        if !data.is_empty() {
+                            native.take_in(py, data);
+                        }
+                        !data.is_empty()
+                    }) else {
+                        return Ok(());
+                    };
+                    if received {
+                        native.received(py)?;
+                    }
+                    end
+                }
+                Receiver::Buffered { get_buffer, buffer_updated } => {
+                    match own.decrypt_into_buffer(py, get_buffer.bind(py), buffer_updated.bind(py))? {
+                        Some(end) => end,
+                        None => return Ok(()),
+                    }
+                }
+            };
+            match end {
+                End::Full => {}
+                End::Again => return Ok(()),
+                End::Closed => {
+                    Self::tell_end(this)?;
+                    return Self::start_shutdown(this);
+                }
+                End::Failed(error) => {
+                    // An alert, for one.
+                    Self::send_output(this)?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decrypts what there is, and shows it to `keep`, which must run no Python code. `None` if the engine is in use.
+    #[inline]
+    fn decrypt<R>(&self, py: Python<'_>, keep: impl FnOnce(&[u8]) -> R) -> Option<(R, End)> {
+        let mut plain = buffers::take_plain(py);
+        let decrypted = self.decrypt_into(py, &mut plain);
+        let kept = decrypted.map(|(count, end)| (keep(&plain[..count]), end));
+        buffers::give_plain(py, plain);
+        kept
+    }
+
+    #[inline]
+    fn decrypt_into(&self, py: Python<'_>, plain: &mut [u8]) -> Option<(usize, End)> {
+        self.with_engine(py, |engine| {
+            let inbox = self.inbox.take(py);
+            if !inbox.is_empty() {
+                match engine.feed(py, inbox) {
+                    Ok(spent) => buffers::give(py, spent),
+                    Err(error) => return (0, End::Failed(error)),
+                }
+            }
+            buffers::give(py, engine.lend_output(buffers::take(py)));
+            let read = engine.read(py, plain);
+            buffers::give(py, engine.take_spent());
+            read
+        })
+    }
+
+    fn decrypt_into_buffer<'py>(
+        &self,
+        py: Python<'py>,
+        get_buffer: &Bound<'py, PyAny>,
+        buffer_updated: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<End>> {
+        let hint = self.unread(py)?;
+        let buffer = call1(get_buffer, hint.into_pyobject(py)?.as_any())?;
+        let room = buffer.len()?;
+        if room == 0 {
+            return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+        }
+        let mut plain = buffers::take_plain(py);
+        let limit = room.min(plain.len());
+        let decrypted = self.decrypt_into(py, &mut plain[..limit]);
+        let copied = decrypted.map(|(count, end)| {
+            let copied = with_bytes_mut(&buffer, |bytes| match bytes.get_mut(..count) {
+                Some(bytes) => {
+                    bytes.copy_from_slice(&plain[..count]);
+                    Ok(())
+                }
+                None => Err(PyRuntimeError::new_err("the buffer of get_buffer() has shrunk")),
+            });
+            copied.flatten().map(|()| (count, end))
+        });
+        buffers::give_plain(py, plain);
+        let Some((count, end)) = copied.transpose()? else { return Ok(None) };
+        if count > 0 {
+            call1(buffer_updated, count.into_pyobject(py)?.as_any())?;
+        }
+        Ok(Some(end))
+    }
+
+    /// How many bytes were received and not decrypted.
+    pub(super) fn unread(&self, py: Python<'_>) -> PyResult<usize> {
+        let waiting = self.inbox.with(py, |inbox| inbox.len());
+        match self.engine.try_use(py) {
+            Some(mut engine) => Ok(waiting + engine.unread(py)?),
+            None => Ok(waiting),
+        }
+    }
+
+    /// Pauses the transport below if there is too much that the protocol does not want, and has it go on later.
+    pub(super) fn control_lower_reading(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let own = this.get();
+        let flags = own.flags.get(py);
+        if !flags.reading_paused && !flags.lower_reading_paused {
+            // All that there was has been handed over.
+            return Ok(());
+        }
+        let (high, low) = own.read_marks.get(py);
+        let unread = own.unread(py)?;
+        let Some(lower) = own.lower(py) else { return Ok(()) };
+        if unread >= high && !flags.lower_reading_paused {
+            own.change(py, |flags| flags.lower_reading_paused = true);
+            lower.pause_reading(py)
+        } else if unread <= low && flags.lower_reading_paused {
+            own.change(py, |flags| flags.lower_reading_paused = false);
+            lower.resume_reading(py)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Tells the protocol that the peer sends no more, once.
+    pub(super) fn tell_end(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let own = this.get();
+        let flags = own.flags.get(py);
+        if !flags.made || flags.eof_told || flags.lost_told {
+            return Ok(());
+        }
+        own.change(py, |flags| flags.eof_told = true);
+        let answer = own.upper.call0(intern!(py, "eof_received")).and_then(|answer| match answer {
+            Some(answer) => answer.is_truthy(),
+            None => Ok(false),
+        });
+        match answer {
+            Ok(true) => {
+                let text = "returning true from eof_received() has no effect when using ssl";
+                asyncio::logger(py)?.call_method1(intern!(py, "warning"), (text,)).map(drop)
+            }
+            Ok(false) => Ok(()),
+            Err(error) => Self::fatal_error(this, error, "Error calling eof_received()"),
+        }
+    }
+}
