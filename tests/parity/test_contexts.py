@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import socket
 import threading
+import weakref
 
 import pytest
 from support.case import describe
@@ -280,3 +281,101 @@ def test_the_exception_handler_runs_in_the_context_of_what_failed(parity):
         case.loop.call_exception_handler({"message": "by hand"})
 
     assert parity(body)[0] == ["callback", "task", "none"]
+
+
+@pytest.mark.asyncio_since("3.12", "get_context()")
+def test_the_context_of_a_handle(parity):
+    """It is the same before, in and after the callback, is no other handle's, and keeps what the callback sets."""
+
+    @isolated
+    def body(case):
+        def callback(value):
+            variable.set(value)
+            case(handles["a"].get_context() is contexts["a"], handles["a"].get_context().get(variable))
+
+        variable.set("scheduled")
+        handles = {value: case.loop.call_soon(callback, value) for value in "ab"}
+        contexts = {value: handle.get_context() for value, handle in handles.items()}
+        case(contexts["a"] is contexts["b"], contexts["b"][variable])
+        unasked = case.loop.call_soon(callback, "unasked")
+        turn(case.loop)
+        case([context[variable] for context in contexts.values()], unasked.get_context()[variable])
+        case([handles[value].get_context() is contexts[value] for value in "ab"])
+
+    parity(body)
+
+
+def test_a_token_is_of_one_callback(parity):
+    """The context of one callback may serve the next one only if nothing is left of the first."""
+
+    @isolated
+    def body(case):
+        tokens = []
+
+        def sets():
+            tokens.append(variable.set("set"))
+
+        def resets():
+            with pytest.raises(ValueError, match="different Context"):
+                variable.reset(tokens[0])
+            case(variable.get())
+
+        def copies():
+            tokens.append(contextvars.copy_context())
+            case(len(tokens[-1]))
+
+        for callback in [sets, resets, copies, sets, copies]:
+            case.loop.call_soon(callback)
+        turn(case.loop)
+
+    parity(body)
+
+
+def test_a_callback_inside_another_has_a_context_of_its_own(parity):
+    @isolated
+    def body(case):
+        def outer(handle):
+            variable.set("outer")
+            handle._run()
+            case(variable.get())
+
+        def inner():
+            case(variable.get())
+            variable.set("inner")
+
+        case.loop.call_soon(outer, case.loop.call_later(100, inner))
+        turn(case.loop)
+
+    parity(body)
+
+
+@pytest.mark.parametrize("end", ["runs", "cancelled", "closed"])
+def test_values_go_with_the_callback(parity, end):
+    """No context outlives the callbacks that were to run in it."""
+
+    class Value:
+        pass
+
+    @isolated
+    def body(case):
+        value = Value()
+        gone = weakref.ref(value)
+        token = variable.set(value)
+        handles = [case.loop.call_soon(lambda: None) for _ in range(3)] + [case.loop.call_later(100, lambda: None)]
+        variable.reset(token)
+        del value, token
+        case(gone() is None)
+        if end == "runs":
+            handles.pop().cancel()
+            del handles
+            turn(case.loop)
+        elif end == "cancelled":
+            while handles:
+                handles.pop().cancel()
+            turn(case.loop)
+        else:
+            del handles
+            case.loop.close()
+        case(gone() is None)
+
+    parity(body)

@@ -12,8 +12,10 @@ use pyo3::{PyTraverseError, intern};
 
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::pool::{Pool, Pooled};
+use crate::ffi::pool::{self, Pool, Pooled};
+use crate::ffi::refcount::is_only_reference;
 use crate::ffi::runnable::{Job, leave};
+use crate::ffi::snapshot::Snapshot;
 use crate::ffi::thread::attached;
 use crate::ffi::{call, context};
 use crate::loop_ref::{LoopCore, LoopRef, report};
@@ -67,20 +69,88 @@ impl Arguments {
     }
 }
 
+/// What a callback is to run in.
+#[derive(Debug)]
+enum CallbackContext {
+    /// A context that somebody may know: it was given, or asked for, or the callback runs in it.
+    Known(Py<PyAny>),
+    /// A copy that nobody has seen yet.
+    Copy(Snapshot),
+}
+
+impl CallbackContext {
+    #[inline]
+    fn new(py: Python<'_>, given: Option<Py<PyAny>>) -> PyResult<Self> {
+        if let Some(context) = given {
+            return Ok(Self::Known(context));
+        }
+        match Snapshot::of_current(py)? {
+            Some(snapshot) => Ok(Self::Copy(snapshot)),
+            None => context::copy_current(py).map(Self::Known),
+        }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Known(context) => Self::Known(context.clone_ref(py)),
+            Self::Copy(snapshot) => Self::Copy(snapshot.clone_ref(py)),
+        }
+    }
+
+    #[inline]
+    fn dispose(self, py: Python<'_>) {
+        match self {
+            Self::Known(context) => drop(context.into_bound(py)),
+            Self::Copy(snapshot) => snapshot.dispose(py),
+        }
+    }
+
+    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Known(context) => visit.call(context),
+            Self::Copy(snapshot) => snapshot.traverse(visit),
+        }
+    }
+}
+
 /// What a handle calls; taken out as a whole when it is cancelled, so that nothing is kept alive by a handle that is.
 #[derive(Debug)]
 struct Work {
     callback: Py<PyAny>,
     arguments: Arguments,
-    context: Py<PyAny>,
+    context: CallbackContext,
 }
 
 impl Work {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            callback: self.callback.clone_ref(py),
+            arguments: self.arguments.clone_ref(py),
+            context: self.context.clone_ref(py),
+        }
+    }
+
+    /// Calls the callback in `context`. Runs Python code.
+    #[inline]
+    fn call_in<'py>(&self, context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = context.py();
+        let callback = self.callback.bind(py);
+        if !context::is_context(context) {
+            return run_in_other(context, callback, &self.arguments);
+        }
+        context::run_in(context.as_borrowed(), || match &self.arguments {
+            Arguments::None => call::call0(callback),
+            Arguments::One(argument) => call::call1(callback, argument.bind(py)),
+            Arguments::Many(arguments) => call::call_tuple(callback, arguments.bind(py)),
+        })
+        .flatten()
+    }
+
     #[inline]
     fn dispose(self, py: Python<'_>) {
         drop(self.callback.into_bound(py));
         self.arguments.dispose(py);
-        drop(self.context.into_bound(py));
+        self.context.dispose(py);
     }
 }
 
@@ -110,10 +180,7 @@ impl Handle {
         arguments: Arguments,
         context: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        let context = match context {
-            Some(context) => context,
-            None => context::copy_current(py)?,
-        };
+        let context = CallbackContext::new(py, context)?;
         let origin = if loop_ref.debug(py)? { Some(Box::new(Origin::here(py)?)) } else { None };
         Ok(Self {
             loop_ref,
@@ -127,44 +194,123 @@ impl Handle {
         self.cancelled.get(py)
     }
 
+    /// Makes the handle of a loop of ours.
+    ///
+    /// Budget: memory from the pool, and references. The context is a share of one copy.
+    #[inline]
+    pub(crate) fn create<'py>(
+        core: &Bound<'py, LoopCore>,
+        callback: Py<PyAny>,
+        arguments: Arguments,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = core.py();
+        let context = CallbackContext::new(py, context)?;
+        let origin = if core.get().debug.get(py) { Some(Box::new(Origin::here(py)?)) } else { None };
+        pool::make(
+            py,
+            Self {
+                loop_ref: LoopRef::Ours(core.clone().unbind()),
+                work: GilCell::new(Some(Work { callback, arguments, context })),
+                cancelled: GilCopy::new(false),
+                origin: GilCell::new(origin),
+            },
+        )
+    }
+
     /// Calls the callback in its context, and reports what it raises. Runs Python code.
+    #[inline]
     fn run(this: &Bound<'_, Self>) -> Flow {
+        if is_only_reference(this.as_any()) { Self::run_unseen(this) } else { Self::run_seen(this) }
+    }
+
+    /// Runs a handle that nobody has but the loop: what it holds need not be there meanwhile.
+    #[inline]
+    fn run_unseen(this: &Bound<'_, Self>) -> Flow {
         let py = this.py();
-        let handle = this.get();
-        // A running callback can cancel its own handle, so it is held by references of its own.
-        let work = handle.work.with(py, |work| {
-            work.as_ref()
-                .map(|work| (work.callback.clone_ref(py), work.arguments.clone_ref(py), work.context.clone_ref(py)))
+        let Some(mut work) = this.get().work.take(py) else { return Flow::Continue };
+        let result = match &work.context {
+            CallbackContext::Known(context) => work.call_in(context.bind(py)),
+            CallbackContext::Copy(snapshot) => match snapshot.context(py) {
+                Ok(context) => match work.call_in(&context) {
+                    Ok(value) => {
+                        snapshot.give_back(context);
+                        Ok(value)
+                    }
+                    Err(error) => {
+                        // The exception handler is called in it.
+                        std::mem::replace(&mut work.context, CallbackContext::Known(context.unbind())).dispose(py);
+                        Err(error)
+                    }
+                },
+                Err(error) => Err(error),
+            },
+        };
+        match result {
+            Ok(_) => {
+                work.dispose(py);
+                Flow::Continue
+            }
+            Err(error) => Self::failed(this, work, error),
+        }
+    }
+
+    /// Runs a handle that somebody has, who can ask it for all it holds, and cancel it in the middle.
+    fn run_seen(this: &Bound<'_, Self>) -> Flow {
+        let py = this.py();
+        let Some(work) = this.get().work.with(py, |work| work.as_ref().map(|work| work.clone_ref(py))) else {
+            return Flow::Continue;
+        };
+        let context = match &work.context {
+            CallbackContext::Known(context) => Ok(context.bind(py).clone()),
+            CallbackContext::Copy(snapshot) => this.get().know_context(py, snapshot),
+        };
+        match context.and_then(|context| work.call_in(&context)) {
+            Ok(_) => {
+                work.dispose(py);
+                Flow::Continue
+            }
+            Err(error) => Self::failed(this, work, error),
+        }
+    }
+
+    /// The handle's context, which is made of `snapshot` unless there is one by now.
+    #[inline]
+    fn know_context<'py>(&self, py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyAny>> {
+        let made = snapshot.context(py)?;
+        let (context, unused) = self.work.with(py, |work| match work {
+            Some(Work { context: CallbackContext::Known(known), .. }) => (known.clone_ref(py).into_bound(py), None),
+            Some(work) => {
+                let known = CallbackContext::Known(made.clone().unbind());
+                (made, Some(std::mem::replace(&mut work.context, known)))
+            }
+            None => (made, None),
         });
-        let Some((callback, arguments, context)) = work else { return Flow::Continue };
-        let (callback, context) = (callback.into_bound(py), context.into_bound(py));
-        let result = if context::is_context(&context) {
-            let called = context::run_in(context.as_borrowed(), || match &arguments {
-                Arguments::None => call::call0(&callback),
-                Arguments::One(argument) => call::call1(&callback, argument.bind(py)),
-                Arguments::Many(arguments) => call::call_tuple(&callback, arguments.bind(py)),
-            });
-            called.flatten()
-        } else {
-            run_in_other(&context, &callback, &arguments)
-        };
-        let flow = match result {
-            Ok(_) => Flow::Continue,
-            Err(error) => Self::failed(this, &callback, &arguments, error),
-        };
-        arguments.dispose(py);
-        flow
+        if let Some(unused) = unused {
+            unused.dispose(py);
+        }
+        Ok(context)
     }
 
     #[cold]
-    fn failed(this: &Bound<'_, Self>, callback: &Bound<'_, PyAny>, arguments: &Arguments, error: PyErr) -> Flow {
+    fn failed(this: &Bound<'_, Self>, work: Work, error: PyErr) -> Flow {
         let py = this.py();
         if asyncio::leaves_the_loop(py, &error) {
+            work.dispose(py);
             return leave(error);
         }
         let handle = this.get();
         let debug = handle.loop_ref.debug(py).unwrap_or(false);
-        let source = arguments.to_tuple(py).and_then(|arguments| callback_source(callback, &arguments, debug));
+        let (callback, arguments) = (work.callback.clone_ref(py).into_bound(py), work.arguments.clone_ref(py));
+        // It is shown to the exception handler, as it was.
+        let unused = handle.work.with(py, |own| match own {
+            None if !handle.cancelled.get(py) => own.replace(work),
+            _ => Some(work),
+        });
+        if let Some(unused) = unused {
+            unused.dispose(py);
+        }
+        let source = arguments.to_tuple(py).and_then(|arguments| callback_source(&callback, &arguments, debug));
         let source = source.unwrap_or_else(|_| "callback".to_owned());
         let mut entries = vec![
             ("message", PyString::new(py, &format!("Exception in callback {source}")).into_any()),
@@ -174,6 +320,7 @@ impl Handle {
         if let Some(source_traceback) = handle.source_traceback(py) {
             entries.push(("source_traceback", source_traceback.into_bound(py)));
         }
+        arguments.dispose(py);
         report(handle.loop_ref.bind(py), &entries)
     }
 
@@ -193,7 +340,9 @@ impl Handle {
             let previous = handle.origin.with(py, |origin| origin.as_mut().and_then(|o| o.repr.replace(repr)));
             drop(previous);
         }
-        drop(handle.work.take(py));
+        if let Some(work) = handle.work.take(py) {
+            work.dispose(py);
+        }
         Ok(true)
     }
 
@@ -284,13 +433,21 @@ impl Handle {
     }
 
     /// The context that the callback is called in; `None` once the handle is cancelled (asyncio has it since 3.12).
-    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.work.with(py, |work| work.as_ref().map(|work| work.context.clone_ref(py)))
+    fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.work.with(py, |work| work.as_ref().map(|work| work.context.clone_ref(py))) {
+            Some(CallbackContext::Known(context)) => Ok(Some(context.into_bound(py))),
+            Some(CallbackContext::Copy(snapshot)) => {
+                let context = self.know_context(py, &snapshot);
+                snapshot.dispose(py);
+                context.map(Some)
+            }
+            None => Ok(None),
+        }
     }
 
     /// Calls the callback now, for a loop of another make.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        match Self::run(slf) {
+        match Self::run_seen(slf) {
             Flow::Continue => Ok(()),
             Flow::Break => crate::ffi::runnable::take_leaving().map_or(Ok(()), Err),
         }
@@ -321,7 +478,7 @@ impl Handle {
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    fn _context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.get_context(py)
     }
 
@@ -350,7 +507,7 @@ impl Handle {
         self.work.traverse(visit, |work, visit| match work {
             Some(work) => {
                 visit.call(&work.callback)?;
-                visit.call(&work.context)?;
+                work.context.traverse(visit)?;
                 work.arguments.traverse(visit)
             }
             None => Ok(()),
@@ -363,7 +520,9 @@ impl Handle {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        drop(slf.get().work.take(py));
+        if let Some(work) = slf.get().work.take(py) {
+            work.dispose(py);
+        }
         drop(slf.get().origin.take(py));
     }
 }

@@ -34,7 +34,7 @@ mod _ferrio {
     use crate::asyncio;
     use crate::coroutine::Coroutine;
     use crate::event_loop::{CallSoon, CreateFuture, SockRecv, SockSendAll};
-    use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots};
+    use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
     use crate::futures::SetResult;
     use crate::transports::Write;
     use crate::{graph, locks, queues, sslproto, taskgroups, tasks, threads, timeouts, wait_for};
@@ -68,6 +68,7 @@ mod _ferrio {
         asyncio::remember(py)?;
         await_method::iterate_by_hand::<Future>(py)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        snapshot::check_layout(py)?;
         pool::install::<Handle>(py);
         pool::install::<TimerHandle>(py);
         pool::install::<Future>(py);

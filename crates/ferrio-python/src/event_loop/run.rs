@@ -10,6 +10,7 @@ use super::EventLoop;
 use super::errors::track_origins;
 use crate::asyncio;
 use crate::ffi::runnable::take_leaving;
+use crate::ffi::snapshot;
 use crate::ffi::thread::{ReleasingPark, current_thread};
 use crate::futures::awaited_by::is_future;
 use crate::tasks::ensure_future;
@@ -162,6 +163,7 @@ impl<'a, 'py> Running<'a, 'py> {
         let py = self.event_loop.py();
         let core = self.event_loop.as_super().get();
         core.current().clear(self.event_loop.as_any());
+        snapshot::forget(py);
         self.event_loop.get().stopping.set(py, false);
         core.thread.set(py, 0);
         asyncio::set_running_loop(py)?.call1((py.None(),))?;

@@ -106,9 +106,7 @@ impl FastMethod for CallSoon {
             2 => arguments.get(1).map_or(Arguments::None, |argument| Arguments::One(argument.to_owned().unbind())),
             _ => Arguments::Many(PyTuple::new(py, arguments.rest(1))?.unbind()),
         };
-        let loop_ref = LoopRef::Ours(core.clone().unbind());
-        let handle = Handle::new(py, loop_ref, callback.unbind(), rest, context.map(Bound::unbind))?;
-        let handle = Bound::new(py, handle)?;
+        let handle = Handle::create(core, callback.unbind(), rest, context.map(Bound::unbind))?;
         core.get().push(py, runnable::<RunHandle>(handle.clone().unbind()));
         Ok(handle.into_any())
     }

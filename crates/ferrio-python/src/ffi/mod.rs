@@ -9,6 +9,7 @@
 //! | [`cell`] | interior mutability under the interpreter lock |
 //! | [`runnable`] | Python objects in the engine's ready queue |
 //! | [`context`] | entering and leaving a `contextvars.Context` |
+//! | [`snapshot`] | what a context holds, shared by callbacks until they run |
 //! | [`coroutine`] | `send` and `throw` on a coroutine without a method call |
 //! | [`await_method`] | an `__await__` that differs by who calls it |
 //! | [`call`] | vectorcalls without argument tuples |
@@ -20,6 +21,7 @@
 //! | [`newborn`] | the collector kept from objects that are not there yet |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
 //! | [`raise`] | an error with what is being handled as its context |
+//! | [`refcount`] | how many references an object has |
 //! | [`recursion`] | recursion that the interpreter counts |
 //! | [`bytes`] | a `bytes` object that the operating system writes into |
 //! | [`buffer`] | the bytes of any object that has some |
@@ -45,7 +47,9 @@ pub(crate) mod openssl;
 pub(crate) mod pool;
 pub(crate) mod raise;
 pub(crate) mod recursion;
+pub(crate) mod refcount;
 pub(crate) mod runnable;
 pub(crate) mod send_slots;
+pub(crate) mod snapshot;
 pub(crate) mod stop_iteration;
 pub(crate) mod thread;
