@@ -204,18 +204,25 @@ impl Handle {
         arguments: Arguments,
         context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
+        pool::make(core.py(), Self::ours(core, callback, arguments, context)?)
+    }
+
+    #[inline(always)]
+    fn ours(
+        core: &Bound<'_, LoopCore>,
+        callback: Py<PyAny>,
+        arguments: Arguments,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
         let py = core.py();
         let context = CallbackContext::new(py, context)?;
         let origin = if core.get().debug.get(py) { Some(Box::new(Origin::here(py)?)) } else { None };
-        pool::make(
-            py,
-            Self {
-                loop_ref: LoopRef::Ours(core.clone().unbind()),
-                work: GilCell::new(Some(Work { callback, arguments, context })),
-                cancelled: GilCopy::new(false),
-                origin: GilCell::new(origin),
-            },
-        )
+        Ok(Self {
+            loop_ref: LoopRef::Ours(core.clone().unbind()),
+            work: GilCell::new(Some(Work { callback, arguments, context })),
+            cancelled: GilCopy::new(false),
+            origin: GilCell::new(origin),
+        })
     }
 
     /// Calls the callback in its context, and reports what it raises. Runs Python code.
@@ -603,9 +610,17 @@ pub(crate) struct TimerHandle {
 
 impl TimerHandle {
     /// Makes the handle; the loop sets its timer, and says which with [`set_key`](Self::set_key).
-    pub(crate) fn create(py: Python<'_>, handle: Handle, when: f64) -> PyResult<Bound<'_, Self>> {
-        let class = PyClassInitializer::from(handle).add_subclass(Self::at(when));
-        Bound::new(py, class)
+    ///
+    /// Budget: as [`Handle::create`].
+    #[inline]
+    pub(crate) fn create<'py>(
+        core: &Bound<'py, LoopCore>,
+        callback: Py<PyAny>,
+        arguments: Arguments,
+        context: Option<Py<PyAny>>,
+        when: f64,
+    ) -> PyResult<Bound<'py, Self>> {
+        pool::make_derived(core.py(), Handle::ours(core, callback, arguments, context)?, Self::at(when))
     }
 
     fn at(when: f64) -> Self {

@@ -33,7 +33,7 @@ mod _ferrio {
 
     use crate::asyncio;
     use crate::coroutine::Coroutine;
-    use crate::event_loop::{CallSoon, CreateFuture, SockRecv, SockSendAll};
+    use crate::event_loop::{CallAt, CallLater, CallSoon, CreateFuture, SockRecv, SockSendAll};
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
     use crate::futures::SetResult;
     use crate::transports::Write;
@@ -82,6 +82,8 @@ mod _ferrio {
         threads::add(module)?;
         graph::add(module)?;
         method::install::<CallSoon>(py)?;
+        method::install::<CallLater>(py)?;
+        method::install::<CallAt>(py)?;
         method::install::<CreateFuture>(py)?;
         method::install::<SockRecv>(py)?;
         method::install::<SockSendAll>(py)?;

@@ -43,7 +43,7 @@ mod tasks;
 mod tls;
 mod unix;
 
-pub(crate) use schedule::CallSoon;
+pub(crate) use schedule::{CallAt, CallLater, CallSoon};
 pub(crate) use sock::{SockRecv, SockSendAll};
 pub(crate) use tasks::CreateFuture;
 

@@ -12,7 +12,7 @@ use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::runnable::{runnable, send_runnable};
 use crate::ffi::thread::current_thread;
 use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle};
-use crate::loop_ref::{LoopCore, LoopRef, nanos, seconds};
+use crate::loop_ref::{nanos, seconds};
 
 #[pymethods]
 impl EventLoop {
@@ -29,8 +29,11 @@ impl EventLoop {
         let py = slf.py();
         let core = slf.as_super().get();
         core.check_open(py)?;
-        let handle = Self::make_handle(slf, callback, args, context, "call_soon_threadsafe")?;
-        let handle = Bound::new(py, handle)?;
+        if core.debug.get(py) {
+            check_callback(&callback, "call_soon_threadsafe")?;
+        }
+        let handle =
+            Handle::create(slf.as_super(), callback.unbind(), Arguments::new(args), context.map(Bound::unbind))?;
         let thread = core.thread.get(py);
         if thread == 0 || thread == current_thread() {
             // Straight into the queue, so that the order of calls is kept. A signal handler that runs inside the loop's
@@ -40,37 +43,6 @@ impl EventLoop {
             core.check_open(py)?;
         }
         Ok(handle)
-    }
-
-    /// Has `callback(*args)` called `delay` seconds from now. A negative delay is due at once, before a later one.
-    ///
-    /// Raises RuntimeError if the loop is closed, TypeError if there is no delay.
-    #[pyo3(signature = (delay, callback, *args, context=None))]
-    fn call_later<'py>(
-        slf: &Bound<'py, Self>,
-        delay: Option<f64>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, TimerHandle>> {
-        let Some(delay) = delay else { return Err(PyTypeError::new_err("delay must not be None")) };
-        let when = seconds(slf.as_super().get().engine(slf.py()).clock().now()) + delay;
-        Self::set_timer(slf, when, callback, args, context, "call_later")
-    }
-
-    /// Has `callback(*args)` called at `when`, in seconds on the loop's clock; equal times are served in order.
-    ///
-    /// Raises RuntimeError if the loop is closed, TypeError if there is no time.
-    #[pyo3(signature = (when, callback, *args, context=None))]
-    fn call_at<'py>(
-        slf: &Bound<'py, Self>,
-        when: Option<f64>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, TimerHandle>> {
-        let Some(when) = when else { return Err(PyTypeError::new_err("when cannot be None")) };
-        Self::set_timer(slf, when, callback, args, context, "call_at")
     }
 
     /// Seconds on the loop's clock, which is `time.monotonic()`.
@@ -91,86 +63,139 @@ impl FastMethod for CallSoon {
         Has `callback(*args)` called in the next turn, in `context` or a copy of the current one.\n\n\
         Raises RuntimeError if the loop is closed.";
 
-    /// Budget: a context, a handle, a tuple if there is more than one argument; no Python is called.
+    /// Budget: a handle, a tuple if there is more than one argument; no Python is called.
     #[inline]
     fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
         let core = slf.as_super();
-        core.get().admit(py)?;
-        let (callback, context) = callback_and_context(arguments)?;
-        if core.get().debug.get(py) {
-            check_callback(&callback, "call_soon")?;
-        }
-        let rest = match arguments.len() {
-            0 | 1 => Arguments::None,
-            2 => arguments.get(1).map_or(Arguments::None, |argument| Arguments::One(argument.to_owned().unbind())),
-            _ => Arguments::Many(PyTuple::new(py, arguments.rest(1))?.unbind()),
-        };
-        let handle = Handle::create(core, callback.unbind(), rest, context.map(Bound::unbind))?;
-        core.get().push(py, runnable::<RunHandle>(handle.clone().unbind()));
+        let call = Call::parse(slf.py(), arguments, "call_soon", None)?;
+        admit(slf, &call.callback, "call_soon")?;
+        let handle = Handle::create(core, call.callback.unbind(), call.rest, call.context.map(Bound::unbind))?;
+        core.get().push(slf.py(), runnable::<RunHandle>(handle.clone().unbind()));
         Ok(handle.into_any())
     }
 }
 
-type CallbackAndContext<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
+/// `EventLoop.call_later`.
+pub(crate) struct CallLater;
 
-#[inline]
-fn callback_and_context<'py>(arguments: &CallArguments<'_, 'py>) -> PyResult<CallbackAndContext<'py>> {
-    let mut callback = arguments.get(0).map(|callback| callback.to_owned());
-    let mut context = None;
-    if arguments.has_named() {
-        for (name, value) in arguments.named() {
-            match name.cast::<PyString>()?.to_str()? {
-                "context" => context = Some(value.to_owned()).filter(|context| !context.is_none()),
-                "callback" if callback.is_none() => callback = Some(value.to_owned()),
-                other => {
-                    let text = format!("call_soon() got an unexpected keyword argument '{other}'");
-                    return Err(PyTypeError::new_err(text));
-                }
-            }
-        }
-    }
-    match callback {
-        Some(callback) => Ok((callback, context)),
-        None => Err(PyTypeError::new_err("call_soon() missing 1 required positional argument: 'callback'")),
+impl FastMethod for CallLater {
+    type Class = EventLoop;
+
+    const NAME: &'static CStr = c"call_later";
+
+    const DOC: &'static CStr = c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
+        Has `callback(*args)` called `delay` seconds from now. A negative delay is due at once, before a later one.\n\n\
+        Raises RuntimeError if the loop is closed, TypeError if there is no delay.";
+
+    /// Budget: as `call_soon`, and a place in the heap.
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let call = Call::parse(slf.py(), arguments, "call_later", Some("delay"))?;
+        let Some(delay) = call.time else { return Err(PyTypeError::new_err("delay must not be None")) };
+        let when = seconds(slf.as_super().get().engine(slf.py()).clock().now()) + delay;
+        set_timer(slf, when, call, "call_later")
     }
 }
 
-impl EventLoop {
-    #[inline]
-    pub(super) fn make_handle(
-        slf: &Bound<'_, Self>,
-        callback: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
-        context: Option<Bound<'_, PyAny>>,
-        method: &str,
-    ) -> PyResult<Handle> {
-        let py = slf.py();
-        let core: &Bound<'_, LoopCore> = slf.as_super();
-        if core.get().debug.get(py) {
-            check_callback(&callback, method)?;
-        }
-        let loop_ref = LoopRef::Ours(core.clone().unbind());
-        Handle::new(py, loop_ref, callback.unbind(), Arguments::new(args), context.map(Bound::unbind))
-    }
+/// `EventLoop.call_at`.
+pub(crate) struct CallAt;
 
-    fn set_timer<'py>(
-        slf: &Bound<'py, Self>,
-        when: f64,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-        method: &str,
-    ) -> PyResult<Bound<'py, TimerHandle>> {
-        let py = slf.py();
-        let core = slf.as_super().get();
-        core.admit(py)?;
-        let handle = Self::make_handle(slf, callback, args, context, method)?;
-        let timer = TimerHandle::create(py, handle, when)?;
-        let key = core.engine(py).push_at(nanos(when), runnable::<RunTimer>(timer.clone().unbind()));
-        timer.get().set_key(py, key);
-        Ok(timer)
+impl FastMethod for CallAt {
+    type Class = EventLoop;
+
+    const NAME: &'static CStr = c"call_at";
+
+    const DOC: &'static CStr = c"call_at($self, when, callback, *args, context=None)\n--\n\n\
+        Has `callback(*args)` called at `when`, in seconds on the loop's clock; equal times are served in order.\n\n\
+        Raises RuntimeError if the loop is closed, TypeError if there is no time.";
+
+    /// Budget: as `call_later`.
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let call = Call::parse(slf.py(), arguments, "call_at", Some("when"))?;
+        let Some(when) = call.time else { return Err(PyTypeError::new_err("when cannot be None")) };
+        set_timer(slf, when, call, "call_at")
     }
+}
+
+fn set_timer<'py>(
+    slf: &Bound<'py, EventLoop>,
+    when: f64,
+    call: Call<'py>,
+    method: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let core = slf.as_super();
+    admit(slf, &call.callback, method)?;
+    let context = call.context.map(Bound::unbind);
+    let timer = TimerHandle::create(core, call.callback.unbind(), call.rest, context, when)?;
+    let key = core.get().engine(py).push_at(nanos(when), runnable::<RunTimer>(timer.clone().unbind()));
+    timer.get().set_key(py, key);
+    Ok(timer.into_any())
+}
+
+/// Whether the loop takes `callback` now: it is open and, in debug mode, this is its thread, and the callback can be called.
+#[inline]
+fn admit(slf: &Bound<'_, EventLoop>, callback: &Bound<'_, PyAny>, method: &str) -> PyResult<()> {
+    let core = slf.as_super().get();
+    core.admit(slf.py())?;
+    if core.debug.get(slf.py()) { check_callback(callback, method) } else { Ok(()) }
+}
+
+/// The arguments of `call_soon` and its family.
+struct Call<'py> {
+    time: Option<f64>,
+    callback: Bound<'py, PyAny>,
+    rest: Arguments,
+    context: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Call<'py> {
+    /// Takes the arguments of `method`, the first of which is a time if it has a name for one.
+    #[inline]
+    fn parse(
+        py: Python<'py>,
+        arguments: &CallArguments<'_, 'py>,
+        method: &'static str,
+        time_name: Option<&'static str>,
+    ) -> PyResult<Self> {
+        let first = usize::from(time_name.is_some());
+        let (mut time, mut callback, mut context) =
+            (None, arguments.get(first).map(|callback| callback.to_owned()), None);
+        if time_name.is_some() {
+            time = arguments.get(0).map(|time| time.to_owned());
+        }
+        if arguments.has_named() {
+            for (name, value) in arguments.named() {
+                match name.cast::<PyString>()?.to_str()? {
+                    "context" => context = Some(value.to_owned()).filter(|context| !context.is_none()),
+                    "callback" if callback.is_none() => callback = Some(value.to_owned()),
+                    other if Some(other) == time_name && time.is_none() => time = Some(value.to_owned()),
+                    other => {
+                        let text = format!("{method}() got an unexpected keyword argument '{other}'");
+                        return Err(PyTypeError::new_err(text));
+                    }
+                }
+            }
+        }
+        let Some(callback) = callback else { return Err(missing(method, "callback")) };
+        let time = match (time_name, time) {
+            (None, _) => None,
+            (Some(name), None) => return Err(missing(method, name)),
+            (Some(_), Some(time)) => time.extract::<Option<f64>>()?,
+        };
+        let rest = match arguments.len() - first.min(arguments.len()) {
+            0 | 1 => Arguments::None,
+            2 => arguments.get(first + 1).map_or(Arguments::None, |only| Arguments::One(only.to_owned().unbind())),
+            _ => Arguments::Many(PyTuple::new(py, arguments.rest(first + 1))?.unbind()),
+        };
+        Ok(Self { time, callback, rest, context })
+    }
+}
+
+#[cold]
+fn missing(method: &str, name: &str) -> PyErr {
+    PyTypeError::new_err(format!("{method}() missing 1 required positional argument: '{name}'"))
 }
 
 /// # Errors

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::EventLoop;
 use crate::asyncio;
 use crate::ffi::runnable::runnable;
-use crate::handles::RunHandle;
+use crate::handles::{Arguments, Handle, RunHandle};
 
 #[pymethods]
 impl EventLoop {
@@ -37,7 +37,7 @@ impl EventLoop {
         let core = slf.as_super().get();
         core.check_open(py)?;
         Self::hold_wakeup_fd(slf).map_err(|error| PyRuntimeError::new_err(error.value(py).to_string()))?;
-        let handle = Py::new(py, Self::make_handle(slf, callback, args, None, "add_signal_handler")?)?;
+        let handle = Handle::create(slf.as_super(), callback.unbind(), Arguments::new(args), None)?.unbind();
         let queued: Runnable = runnable::<RunHandle>(handle.clone_ref(py));
         // Two of the same: the engine queues one, this class says what is handled. Both predecessors go here.
         let previous = slf.get().signal_handlers.with(py, |handlers| handlers.insert(number.into(), handle));

@@ -13,6 +13,7 @@
 use std::cell::UnsafeCell;
 
 use pyo3::ffi;
+use pyo3::impl_::pyclass::PyClassBaseType;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyType;
@@ -137,20 +138,64 @@ pub(crate) fn make<T>(py: Python<'_>, contents: T) -> PyResult<Bound<'_, T>>
 where
     T: Pooled<Base = ()> + Into<PyClassInitializer<T>>,
 {
-    // SAFETY: the lock is held. Memory from the pool is of the class, and all of it but the contents is as in a new object:
-    // nothing else has been written to since the last one went, but what `deallocate` has reset. The class has no base
-    // with contents of its own, so those that are written, at the place where PyO3 finds them, make the object complete.
+    // SAFETY: the class has no base with contents of its own, so those that are written make the object complete.
     unsafe {
-        let Some(object) = T::pool().pop() else {
+        let Some(object) = renew::<T>(py) else {
             return newborn::make(py, contents).map(|object| object.into_bound(py));
         };
-        let class = T::type_object_raw(py);
-        ffi::PyObject_Init(object, class);
-        let object = Bound::from_owned_ptr(py, object).cast_into_unchecked::<T>();
-        let offset = std::ptr::from_ref(object.get()).addr() - object.as_ptr().addr();
-        object.as_ptr().byte_add(offset).cast::<T>().write(contents);
+        write(&object, contents);
         ffi::PyObject_GC_Track(object.as_ptr().cast());
         Ok(object)
+    }
+}
+
+/// As [`make`], for a class that extends another with contents.
+#[inline]
+pub(crate) fn make_derived<T>(py: Python<'_>, base: T::Base, contents: T) -> PyResult<Bound<'_, T>>
+where
+    T: Pooled<Base: Pooled<Base = ()> + Into<PyClassInitializer<T::Base>>> + PyClass<BaseType = T::Base>,
+    T::Base: PyClassBaseType<Initializer = PyClassInitializer<T::Base>>,
+{
+    // SAFETY: the two contents that are written are all that an object of the class has: its base has no other.
+    unsafe {
+        let Some(object) = renew::<T>(py) else {
+            newborn::has_dict(py);
+            return Bound::new(py, base.into().add_subclass(contents));
+        };
+        write(object.as_any().cast_unchecked::<T::Base>(), base);
+        write(&object, contents);
+        ffi::PyObject_GC_Track(object.as_ptr().cast());
+        Ok(object)
+    }
+}
+
+/// An object of the class from the pool, which has no contents yet, and which the collector does not know.
+///
+/// # Safety
+///
+/// The contents of the class and of those it extends are written before anything else happens.
+#[inline]
+unsafe fn renew<T: Pooled>(py: Python<'_>) -> Option<Bound<'_, T>> {
+    // SAFETY: the lock is held. Memory from the pool is of the class, and all of it but the contents is as in a new object:
+    // nothing else has been written to since the last one went, but what `deallocate` has reset.
+    unsafe {
+        let object = T::pool().pop()?;
+        ffi::PyObject_Init(object, T::type_object_raw(py));
+        Some(Bound::from_owned_ptr(py, object).cast_into_unchecked::<T>())
+    }
+}
+
+/// Writes the contents of a [renewed](renew) object, at the place where PyO3 finds them.
+///
+/// # Safety
+///
+/// It has none yet.
+#[inline]
+unsafe fn write<T: Pooled>(object: &Bound<'_, T>, contents: T) {
+    // SAFETY: as the function's.
+    unsafe {
+        let offset = std::ptr::from_ref(object.get()).addr() - object.as_ptr().addr();
+        object.as_ptr().byte_add(offset).cast::<T>().write(contents);
     }
 }
 
