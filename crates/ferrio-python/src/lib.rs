@@ -33,7 +33,7 @@ mod _ferrio {
 
     use crate::asyncio;
     use crate::coroutine::Coroutine;
-    use crate::event_loop::{CallAt, CallLater, CallSoon, CreateFuture, SockRecv, SockSendAll};
+    use crate::event_loop::{CallAt, CallLater, CallSoon, CreateFuture, CreateTask, SockRecv, SockSendAll};
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
     use crate::futures::SetResult;
     use crate::transports::Write;
@@ -85,6 +85,7 @@ mod _ferrio {
         method::install::<CallLater>(py)?;
         method::install::<CallAt>(py)?;
         method::install::<CreateFuture>(py)?;
+        method::install::<CreateTask>(py)?;
         method::install::<SockRecv>(py)?;
         method::install::<SockSendAll>(py)?;
         method::install::<SetResult>(py)?;

@@ -365,24 +365,7 @@ impl FastMethod for CreateTask {
 
     fn call<'py>(this: &Bound<'py, TaskGroup>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = this.py();
-        let mut coroutine = arguments.get(0).map(|coroutine| coroutine.to_owned());
-        if arguments.len() > 1 {
-            let given = arguments.len() + 1;
-            let text = format!("TaskGroup.create_task() takes 2 positional arguments but {given} were given");
-            return Err(PyTypeError::new_err(text));
-        }
-        let keywords = arguments.has_named().then(|| PyDict::new(py));
-        for (name, value) in arguments.named() {
-            if coroutine.is_none() && name.cast::<PyString>()?.to_str()? == "coro" {
-                coroutine = Some(value.to_owned());
-            } else if let Some(keywords) = &keywords {
-                keywords.set_item(name, value)?;
-            }
-        }
-        let Some(coroutine) = coroutine else {
-            let text = "TaskGroup.create_task() missing 1 required positional argument: 'coro'";
-            return Err(PyTypeError::new_err(text));
-        };
+        let (coroutine, keywords) = arguments.one_and_keywords("TaskGroup.create_task", "coro")?;
         if let Some(refusal) = TaskGroup::refusal(this)? {
             method0(&coroutine, intern!(py, "close"))?;
             return Err(refusal);

@@ -45,7 +45,7 @@ mod unix;
 
 pub(crate) use schedule::{CallAt, CallLater, CallSoon};
 pub(crate) use sock::{SockRecv, SockSendAll};
-pub(crate) use tasks::CreateFuture;
+pub(crate) use tasks::{CreateFuture, CreateTask};
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -16,33 +16,6 @@ use crate::tasks::{NewTask, Task};
 
 #[pymethods]
 impl EventLoop {
-    /// A task of this loop that runs `coro`; the loop keeps it until it is done.
-    ///
-    /// `name`, `context` and `eager_start` are the task's; a task factory gets these and all others that are given.
-    /// Raises RuntimeError if the loop is closed, TypeError if `coro` is no coroutine.
-    // A factory is given what the caller gave and no more, None included: so the keywords are taken as they come.
-    #[pyo3(
-        signature = (coro, **kwargs),
-        text_signature = "($self, coro, *, name=None, context=None, eager_start=None, **kwargs)"
-    )]
-    fn create_task<'py>(
-        slf: &Bound<'py, Self>,
-        coro: Bound<'py, PyAny>,
-        kwargs: Option<Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        slf.as_super().get().check_open(py)?;
-        if let Some(factory) = slf.get().task_factory.clone_ref(py) {
-            return factory.bind(py).call((slf, coro), kwargs.as_ref());
-        }
-        let loop_ref = Self::loop_ref(slf);
-        let mut new = NewTask { coroutine: coro, loop_ref, name: None, context: None, eager_start: false };
-        if let Some(kwargs) = kwargs {
-            new.take_keywords(&kwargs)?;
-        }
-        Task::create(py, new).map(Bound::into_any)
-    }
-
     /// Has tasks made by `factory(loop, coro, **kwargs)`; None brings the native ones back.
     fn set_task_factory(&self, py: Python<'_>, factory: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         if factory.as_ref().is_some_and(|factory| !factory.is_callable()) {
@@ -60,6 +33,38 @@ impl EventLoop {
     #[getter]
     fn _task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.task_factory.clone_ref(py)
+    }
+}
+
+/// `EventLoop.create_task`.
+pub(crate) struct CreateTask;
+
+impl FastMethod for CreateTask {
+    type Class = EventLoop;
+
+    const NAME: &'static CStr = c"create_task";
+
+    const DOC: &'static CStr =
+        c"create_task($self, coro, *, name=None, context=None, eager_start=None, **kwargs)\n--\n\n\
+        A task of this loop that runs `coro`; the loop keeps it until it is done.\n\n\
+        `name`, `context` and `eager_start` are the task's; a task factory gets these and all others that are given.\n\
+        Raises RuntimeError if the loop is closed, TypeError if `coro` is no coroutine.";
+
+    /// Budget: a task from the pool, a copy of the context.
+    fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let (coroutine, keywords) = arguments.one_and_keywords("create_task", "coro")?;
+        slf.as_super().get().check_open(py)?;
+        // A factory is given what the caller gave and no more, None included.
+        if let Some(factory) = slf.get().task_factory.clone_ref(py) {
+            return factory.bind(py).call((slf, coroutine), keywords.as_ref());
+        }
+        let loop_ref = EventLoop::loop_ref(slf);
+        let mut new = NewTask { coroutine, loop_ref, name: None, context: None, eager_start: false };
+        if let Some(keywords) = keywords {
+            new.take_keywords(&keywords)?;
+        }
+        Task::create(py, new).map(Bound::into_any)
     }
 }
 

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{Borrowed, PyClass};
 
 use super::runnable::trampoline;
@@ -87,6 +87,39 @@ impl<'a, 'py> CallArguments<'a, 'py> {
                 Err(PyTypeError::new_err(format!("{method}() takes exactly one argument ({given} given)")))
             }
         }
+    }
+
+    /// The first argument of a method that takes one, by position or as `name`, and others by name, as a dictionary if there
+    /// are any.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` if it is missing or others are given by position, with the text that a Python method raises.
+    #[inline]
+    pub(crate) fn one_and_keywords(
+        &self,
+        method: &str,
+        name: &str,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyDict>>)> {
+        if let ([argument], false) = (self.positional, self.has_named()) {
+            // SAFETY: as in `get`.
+            return Ok((unsafe { Borrowed::from_ptr(self.py, *argument) }.to_owned(), None));
+        }
+        if self.len() > 1 {
+            // The object is the first.
+            return Err(too_many(method, 2, 2, self.len() + 1));
+        }
+        let mut first = self.get(0).map(|argument| argument.to_owned());
+        let keywords = PyDict::new(self.py);
+        for (key, value) in self.named() {
+            if first.is_none() && key.cast::<PyString>()?.to_str()? == name {
+                first = Some(value.to_owned());
+            } else {
+                keywords.set_item(key, value)?;
+            }
+        }
+        let first = first.ok_or_else(|| too_few(method, &[name]))?;
+        Ok((first, Some(keywords).filter(|keywords| !keywords.is_empty())))
     }
 
     /// # Errors
@@ -249,6 +282,41 @@ impl<M: FastMethod> Definition<M> {
     });
 }
 
+/// A function of a module with the calling convention of the interpreter's own.
+pub(crate) trait FastFunction {
+    /// The function's name.
+    const NAME: &'static CStr;
+
+    /// The signature, as `inspect` reads it, and the documentation.
+    const DOC: &'static CStr;
+
+    /// Does the work.
+    fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>>;
+}
+
+impl<F: FastFunction> FunctionDefinition<F> {
+    const TABLE: &'static Table = &Table(ffi::PyMethodDef {
+        ml_name: F::NAME.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call_function::<F> },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: F::DOC.as_ptr(),
+    });
+}
+
+struct FunctionDefinition<F>(std::marker::PhantomData<F>);
+
+/// Adds the function to `module`, which it names as its own.
+pub(crate) fn add_function<F: FastFunction>(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let definition = std::ptr::from_ref(&FunctionDefinition::<F>::TABLE.0).cast_mut();
+    let name = module.name()?;
+    // SAFETY: the definition is static and not written to, the other two are alive; returns a new reference or null.
+    let function = unsafe {
+        let function = ffi::PyCFunction_NewEx(definition, module.as_ptr(), name.as_ptr());
+        Bound::from_owned_ptr_or_err(module.py(), function)?
+    };
+    module.add(function.getattr("__name__")?.cast::<PyString>()?, function)
+}
+
 /// Adds the method to its class. To be called once, before the class is used.
 pub(crate) fn install<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<M::Class>();
@@ -256,6 +324,32 @@ pub(crate) fn install<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
     // SAFETY: the class is alive, the definition static and not written to; returns a new reference or null.
     let method = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     class.setattr(method.getattr("__name__")?.cast::<pyo3::types::PyString>()?, method)
+}
+
+unsafe extern "C" fn call_function<F: FastFunction>(
+    _module: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as in `call`.
+    let (py, arguments) = unsafe {
+        let py = Python::assume_attached();
+        let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
+        (py, CallArguments::new(py, arguments, count.unsigned_abs(), names))
+    };
+    trampoline(py, || finish(py, F::call(py, &arguments)))
+}
+
+#[inline]
+fn finish(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> *mut ffi::PyObject {
+    match result {
+        Ok(value) => value.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
 }
 
 unsafe extern "C" fn call<M: FastMethod>(
@@ -272,11 +366,5 @@ unsafe extern "C" fn call<M: FastMethod>(
         let arguments = CallArguments::new(py, arguments, count.unsigned_abs(), names);
         (py, Borrowed::from_ptr(py, this).cast_unchecked::<M::Class>(), arguments)
     };
-    trampoline(py, || match M::call(&this, &arguments) {
-        Ok(value) => value.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-    })
+    trampoline(py, || finish(py, M::call(&this, &arguments)))
 }

@@ -50,7 +50,7 @@ mod wrap_future;
 
 use pyo3::prelude::*;
 
-use crate::ffi::{async_function, await_slots, finalizer, pool};
+use crate::ffi::{async_function, await_slots, finalizer, method, pool};
 use crate::futures::Future;
 
 pub(crate) use any_future::{AnyFuture, Ending, cancel as cancel_future, current_task as running_task};
@@ -71,6 +71,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("FIRST_EXCEPTION", wait::FIRST_EXCEPTION)?;
     module.add("ALL_COMPLETED", wait::ALL_COMPLETED)?;
     module.add("eager_task_factory", eager::EagerTaskFactory::of_tasks(py))?;
+    method::add_function::<create_task::CreateTask>(module)?;
     module.add_class::<gather::GatheringFuture>()?;
     module.add_class::<as_completed::AsCompleted>()?;
     for function in [
@@ -78,7 +79,6 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(shield::shield, module)?,
         wrap_pyfunction!(as_completed::as_completed, module)?,
         wrap_pyfunction!(ensure_future::ensure_future_function, module)?,
-        wrap_pyfunction!(create_task::create_task, module)?,
         wrap_pyfunction!(eager::create_eager_task_factory, module)?,
         wrap_pyfunction!(current_task::current_task, module)?,
         wrap_pyfunction!(current_task::all_tasks, module)?,

@@ -13,7 +13,7 @@ use crate::asyncio;
 use crate::coroutine::Coroutine;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::runnable::runnable;
-use crate::ffi::{context, coroutine};
+use crate::ffi::{context, coroutine, pool};
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
 
@@ -75,8 +75,7 @@ impl Task {
     ///
     /// `TypeError` if it is no coroutine; what starting eagerly leaves the loop with.
     pub(crate) fn create<'py>(py: Python<'py>, new: NewTask<'py>) -> PyResult<Bound<'py, Self>> {
-        let class = PyClassInitializer::from(Future::uninitialized()).add_subclass(Self::uninitialized());
-        let task = Bound::new(py, class)?;
+        let task = pool::make_derived(py, Future::uninitialized(), Self::uninitialized())?;
         Self::initialize(&task, new)?;
         Ok(task)
     }
