@@ -15,8 +15,12 @@ from asyncio import (
     iscoroutine as iscoroutine,
     iscoroutinefunction as iscoroutinefunction,
     isfuture as isfuture,
+    open_connection as open_connection,
+    open_unix_connection as open_unix_connection,
     run_coroutine_threadsafe as run_coroutine_threadsafe,
     shield as shield,
+    start_server as start_server,
+    start_unix_server as start_unix_server,
     to_thread as to_thread,
     wait as wait,
     wrap_future as wrap_future,
@@ -501,6 +505,23 @@ class LifoQueue(asyncio.LifoQueue[_T]):
 class PriorityQueue(asyncio.PriorityQueue[Any]):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def shutdown(self, immediate: bool = False) -> None: ...
+
+@disjoint_base
+class FlowControlMixin(asyncio.streams.FlowControlMixin):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class StreamReaderProtocol(asyncio.StreamReaderProtocol):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class StreamReader(asyncio.StreamReader):
+    def __new__(cls, limit: int = 65536, loop: asyncio.AbstractEventLoop | None = None) -> Self: ...
+    async def readuntil(self, separator: Buffer | tuple[Buffer, ...] = b"\n") -> bytes: ...
+
+@disjoint_base
+class StreamWriter(asyncio.StreamWriter):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
 
 QueueEmpty = asyncio.QueueEmpty
 QueueFull = asyncio.QueueFull

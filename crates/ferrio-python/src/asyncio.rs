@@ -88,6 +88,9 @@ imported! {
     queue_class = "asyncio.queues"."Queue";
     lifo_queue_class = "asyncio.queues"."LifoQueue";
     priority_queue_class = "asyncio.queues"."PriorityQueue";
+    stream_reader_class = "asyncio.streams"."StreamReader";
+    stream_writer_class = "asyncio.streams"."StreamWriter";
+    flow_control_class = "asyncio.streams"."FlowControlMixin";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     warn = "warnings"."warn";
@@ -101,7 +104,8 @@ pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
     let others = [gathering_future_class, timeout_class, task_group_class, iscoroutine, current_task, all_tasks, warn];
     let locks = [lock_class, event_class, condition_class, semaphore_class, bounded_semaphore_class, barrier_class];
     let queues = [queue_class, lifo_queue_class, priority_queue_class];
-    let mut names = classes.into_iter().chain(transports).chain(locks).chain(queues).chain(others);
+    let streams = [stream_reader_class, stream_writer_class, stream_reader_protocol_class, flow_control_class];
+    let mut names = classes.into_iter().chain(transports).chain(locks).chain(streams).chain(queues).chain(others);
     names.try_for_each(|name| name(py).map(drop))
 }
 
@@ -142,6 +146,8 @@ exceptions! {
     queue_empty = "asyncio.queues"."QueueEmpty";
     queue_full = "asyncio.queues"."QueueFull";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
+    incomplete_read_error = "asyncio.exceptions"."IncompleteReadError";
+    limit_overrun_error = "asyncio.exceptions"."LimitOverrunError";
 }
 
 /// The exception that `error` stands for, with its traceback: before Python 3.12 that is kept apart while an exception is

@@ -16,6 +16,7 @@ mod os_error;
 mod queues;
 mod runners;
 mod sslproto;
+mod streams;
 mod taskgroups;
 mod tasks;
 #[cfg(debug_assertions)]
@@ -37,7 +38,7 @@ mod _ferrio {
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
     use crate::futures::SetResult;
     use crate::transports::Write;
-    use crate::{graph, locks, queues, sslproto, taskgroups, tasks, threads, timeouts, wait_for};
+    use crate::{graph, locks, queues, sslproto, streams, taskgroups, tasks, threads, timeouts, wait_for};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -106,6 +107,7 @@ mod _ferrio {
         sslproto::install(py);
         locks::add(module)?;
         queues::add(module)?;
+        streams::add(module)?;
         Ok(())
     }
 }

@@ -1,8 +1,10 @@
-//! The write buffer, flow control and the size of reads, each against a model that is too simple to be wrong.
+//! The buffers, flow control, the size of reads and separators, each against a model that is too simple to be wrong.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of a test function unwrap like the tests do")]
 
-use ferrio::stream::{FlowControl, Limits, MAX_SLICES, ReadSize, Room, SCRATCH, WriteBuffer};
+use ferrio::stream::{
+    FlowControl, Found, Limits, MAX_SLICES, ReadBuffer, ReadSize, Room, SCRATCH, Search, Separators, WriteBuffer,
+};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -164,4 +166,114 @@ fn room_shrinks_back() {
     size.record(1);
     size.record(1);
     assert_eq!(size.next(), Room::Scratch);
+}
+
+#[derive(Clone, Debug)]
+enum Use {
+    Push(usize),
+    Consume(prop::sample::Index),
+    Unread(usize),
+    Clear,
+}
+
+proptest! {
+    #[test]
+    fn a_read_buffer_is_a_queue_of_bytes(
+        uses in prop::collection::vec(
+            prop_oneof![
+                6 => (0..3000usize).prop_map(Use::Push),
+                6 => any::<prop::sample::Index>().prop_map(Use::Consume),
+                1 => (0..50usize).prop_map(Use::Unread),
+                1 => Just(Use::Clear),
+            ],
+            1..200,
+        ),
+    ) {
+        let mut buffer = ReadBuffer::default();
+        let mut model: Vec<u8> = Vec::new();
+        let mut next = 0u8;
+        let mut bytes = |length: usize| -> Vec<u8> {
+            (0..length).map(|_| { next = next.wrapping_add(1); next }).collect()
+        };
+        for step in uses {
+            match step {
+                Use::Push(length) => {
+                    let data = bytes(length);
+                    buffer.push(&data);
+                    model.extend(data);
+                }
+                Use::Consume(part) => {
+                    let count = part.index(model.len() + 1);
+                    buffer.consume(count);
+                    model.drain(..count);
+                }
+                Use::Unread(length) => {
+                    let data = bytes(length);
+                    buffer.unread(data.clone());
+                    model.splice(..0, data);
+                }
+                Use::Clear => {
+                    buffer.clear();
+                    model.clear();
+                }
+            }
+            prop_assert_eq!(buffer.as_slice(), &model[..]);
+            prop_assert_eq!(buffer.len(), model.len());
+            prop_assert_eq!(buffer.is_empty(), model.is_empty());
+        }
+    }
+
+    /// Against a model that looks at everything every time: the shortest beginning of the bytes that ends with a
+    /// separator, the shortest separator it can be.
+    #[test]
+    fn a_search_finds_what_ends_first(
+        separators in prop::collection::vec(prop::collection::vec(0..3u8, 1..5), 1..4),
+        pieces in prop::collection::vec(prop::collection::vec(0..3u8, 0..6), 0..12),
+    ) {
+        let boxed = separators.iter().map(|separator| separator.clone().into_boxed_slice()).collect();
+        let any = Separators::any(boxed).unwrap();
+        let longest = separators.iter().map(Vec::len).max().unwrap();
+        let mut search = Search::default();
+        let mut bytes = Vec::new();
+        for piece in pieces {
+            bytes.extend(piece);
+            let expected = (0..=bytes.len()).find_map(|end| {
+                let ending = separators.iter().filter(|separator| bytes[..end].ends_with(separator));
+                ending.map(Vec::len).min().map(|length| Found { start: end - length, end })
+            });
+            prop_assert_eq!(search.find(&any, &bytes), expected);
+            if expected.is_some() {
+                return Ok(());
+            }
+            // What a separator could begin with is looked at again, and nothing else is.
+            prop_assert!(search.searched() <= bytes.len());
+            prop_assert!(bytes.len() - search.searched() < longest.max(2));
+        }
+    }
+}
+
+#[test]
+fn separators_are_not_empty() {
+    assert!(Separators::any(Vec::new()).is_none());
+    assert!(Separators::any(vec![Box::default()]).is_none());
+    assert!(Separators::any(vec![Box::from(*b"ab"), Box::default()]).is_none());
+}
+
+/// What a large message needed is given back, whichever way it leaves.
+#[test]
+fn an_empty_read_buffer_keeps_little() {
+    let mut buffer = ReadBuffer::default();
+    buffer.push(&[0; 100_000]);
+    buffer.consume(100_000);
+    assert!(buffer.is_empty());
+    buffer.push(b"abc");
+    assert_eq!(buffer.as_slice(), b"abc");
+}
+
+#[test]
+#[should_panic(expected = "more was read than there was")]
+fn no_more_can_be_read_than_there_is() {
+    let mut buffer = ReadBuffer::default();
+    buffer.push(b"abc");
+    buffer.consume(4);
 }

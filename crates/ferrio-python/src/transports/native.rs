@@ -20,7 +20,6 @@ use crate::ffi::cell::GilCell;
 ///
 /// For each piece of data both functions are called, [`take_in`](Self::take_in) first. They are two because the bytes
 /// lie in memory that all transports share: they are gone as soon as any Python code runs.
-#[allow(dead_code, reason = "the classes that implement it come next")]
 pub(crate) trait NativeProtocol: PyClass {
     /// Keeps what it needs of `data`, which is not empty. Must run no Python code, the drop of a reference included.
     fn take_in(this: &Bound<'_, Self>, data: &[u8]);
@@ -58,7 +57,6 @@ impl<T: NativeProtocol> TableOf<T> {
 static REGISTER: GilCell<Vec<(Py<PyType>, &'static Table)>> = GilCell::new(Vec::new());
 
 /// Has transports hand data to objects of class `T` in Rust. To be called once, when the module is made.
-#[allow(dead_code, reason = "as above")]
 pub(crate) fn register<T: NativeProtocol>(py: Python<'_>) {
     let class = py.get_type::<T>().unbind();
     REGISTER.with(py, |register| register.push((class, TableOf::<T>::TABLE)));

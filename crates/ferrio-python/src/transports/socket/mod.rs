@@ -129,6 +129,12 @@ impl SocketTransport {
         self.lost.get(py) != 0
     }
 
+    /// `is_closing`, for who knows the class.
+    #[inline]
+    pub(crate) fn closes(&self, py: Python<'_>) -> bool {
+        self.flags.get(py).closing
+    }
+
     /// Ends the watch in `direction`, if there is one. Drops what the reactor held, which is not the last reference:
     /// the caller has one.
     fn unwatch(&self, py: Python<'_>, direction: Direction) {

@@ -73,8 +73,9 @@ impl FastMethod for Write {
 }
 
 impl SocketTransport {
+    /// `write`, for who knows the class.
     #[inline]
-    fn write<'py>(this: &Bound<'py, Self>, data: &Bound<'py, PyAny>) -> PyResult<()> {
+    pub(crate) fn write<'py>(this: &Bound<'py, Self>, data: &Bound<'py, PyAny>) -> PyResult<()> {
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let bytes = bytes.as_bytes();
             return match Self::check_write(this, bytes.len(), WRITE)? {

@@ -1,0 +1,209 @@
+//! What a reader has received and not given out.
+
+use ferrio::stream::{Found, ReadBuffer, Search, Separators};
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PySlice};
+
+use crate::ffi::buffer::{references, with_bytes};
+use crate::ffi::bytes;
+use crate::ffi::cell::GilCell;
+
+/// A reader's bytes.
+///
+/// They are kept in Rust until somebody asks for the `_buffer` that asyncio's readers have. From then on they are in that
+/// object, which its owner may change as it likes; when nobody else has it any more they are taken back.
+#[derive(Debug, Default)]
+pub(super) struct Buffer(GilCell<Store>);
+
+#[derive(Debug)]
+enum Store {
+    Native(ReadBuffer),
+    Python(Py<PyAny>),
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::Native(ReadBuffer::default())
+    }
+}
+
+impl Buffer {
+    /// Does `f` with the bytes in Rust, or finds the object that they are in. `f` must run no Python code.
+    #[inline]
+    fn find<'py, T>(&self, py: Python<'py>, f: impl FnOnce(&mut ReadBuffer) -> T) -> Result<T, Bound<'py, PyAny>> {
+        let found = self.0.with(py, |store| match store {
+            Store::Native(buffer) => Ok(f(buffer)),
+            Store::Python(object) => Err((object.clone_ref(py), f)),
+        });
+        match found {
+            Ok(done) => Ok(done),
+            Err((object, f)) => self.find_in_object(object.into_bound(py), f),
+        }
+    }
+
+    #[cold]
+    fn find_in_object<'py, T>(
+        &self,
+        object: Bound<'py, PyAny>,
+        f: impl FnOnce(&mut ReadBuffer) -> T,
+    ) -> Result<T, Bound<'py, PyAny>> {
+        let py = object.py();
+        // Ours, and the one in the hand.
+        let is_ours_alone = references(&object) == 2;
+        match object.cast_exact::<PyByteArray>() {
+            Ok(array) if is_ours_alone => {
+                let mut buffer = ReadBuffer::from(array.to_vec());
+                let done = f(&mut buffer);
+                drop(self.0.replace(py, Store::Native(buffer)));
+                Ok(done)
+            }
+            _ => Err(object),
+        }
+    }
+
+    /// How many bytes there are. Runs Python code if they are in an object that Python has put there.
+    #[inline]
+    pub(super) fn len(&self, py: Python<'_>) -> PyResult<usize> {
+        self.find(py, |buffer| buffer.len()).or_else(|object| object.len())
+    }
+
+    /// Puts `data` behind what there is; gives up if that would run Python code. Runs none itself.
+    #[inline]
+    #[must_use]
+    pub(super) fn try_push(&self, py: Python<'_>, data: &[u8]) -> bool {
+        self.0.with(py, |store| match store {
+            Store::Native(buffer) => {
+                buffer.push(data);
+                true
+            }
+            Store::Python(_) => false,
+        })
+    }
+
+    /// Puts `data`, anything with bytes or an iterable of numbers, behind what there is.
+    pub(super) fn push(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = data.py();
+        let object = match self.find(py, |_| ()) {
+            Err(object) => object,
+            Ok(()) => {
+                if with_bytes(data, |data| self.try_push(py, data)).unwrap_or(false) {
+                    return Ok(());
+                }
+                let array = PyByteArray::new(py, &[]);
+                array.call_method1(intern!(py, "extend"), (data,))?;
+                if with_bytes(&array, |data| self.try_push(py, data))? {
+                    return Ok(());
+                }
+                self.to_object(py)
+            }
+        };
+        object.call_method1(intern!(py, "extend"), (data,)).map(drop)
+    }
+
+    /// Puts `data`, which was taken out, back before what there is.
+    pub(super) fn unread(&self, py: Python<'_>, data: Vec<u8>) -> PyResult<()> {
+        let mut data = Some(data);
+        let found = self.find(py, |buffer| data.take().into_iter().for_each(|data| buffer.unread(data)));
+        match (found, data) {
+            (Err(object), Some(data)) => object.set_item(PySlice::new(py, 0, 0, 1), PyBytes::new(py, &data)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes up to `count` bytes out.
+    #[inline]
+    pub(super) fn take<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let taken = self.find(py, |buffer| {
+            let count = count.min(buffer.len());
+            let taken = bytes::copy(py, &buffer.as_slice()[..count]);
+            if taken.is_ok() {
+                buffer.consume(count);
+            }
+            taken
+        });
+        taken.unwrap_or_else(|object| {
+            let taken = with_bytes(&object, |data| bytes::copy(py, &data[..count.min(data.len())]))??;
+            delete(&object, taken.as_bytes().len())?;
+            Ok(taken)
+        })
+    }
+
+    /// Takes all bytes out, and puts them behind `collected`.
+    pub(super) fn drain_into(&self, py: Python<'_>, collected: &mut Vec<u8>) -> PyResult<()> {
+        let drained = self.find(py, |buffer| {
+            collected.extend_from_slice(buffer.as_slice());
+            buffer.clear();
+        });
+        drained.or_else(|object| {
+            let count = with_bytes(&object, |data| {
+                collected.extend_from_slice(data);
+                data.len()
+            })?;
+            delete(&object, count)
+        })
+    }
+
+    /// Forgets up to `count` bytes.
+    pub(super) fn skip(&self, py: Python<'_>, count: usize) -> PyResult<()> {
+        self.find(py, |buffer| buffer.consume(count.min(buffer.len()))).or_else(|object| delete(&object, count))
+    }
+
+    /// Looks for the end of a message.
+    #[inline]
+    pub(super) fn search(
+        &self,
+        py: Python<'_>,
+        separators: &Separators,
+        search: &mut Search,
+    ) -> PyResult<Option<Found>> {
+        match self.find(py, |buffer| search.find(separators, buffer.as_slice())) {
+            Ok(found) => Ok(found),
+            Err(object) => with_bytes(&object, |data| search.find(separators, data)),
+        }
+    }
+
+    /// Whether the byte at `index` is `byte`.
+    pub(super) fn has_at(&self, py: Python<'_>, index: usize, byte: u8) -> PyResult<bool> {
+        self.find(py, |buffer| buffer.as_slice().get(index) == Some(&byte))
+            .or_else(|object| with_bytes(&object, |data| data.get(index) == Some(&byte)))
+    }
+
+    /// The `_buffer` attribute: a `bytearray`, unless another object was put there. The bytes are in it from now on.
+    pub(super) fn to_object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        let object = self.0.with(py, |store| match store {
+            Store::Native(buffer) => Err(std::mem::take(buffer)),
+            Store::Python(object) => Ok(object.clone_ref(py).into_bound(py)),
+        });
+        object.unwrap_or_else(|buffer| {
+            let object = PyByteArray::new(py, buffer.as_slice()).into_any();
+            self.set(object.clone());
+            object
+        })
+    }
+
+    /// Sets the `_buffer` attribute.
+    pub(super) fn set(&self, object: Bound<'_, PyAny>) {
+        let py = object.py();
+        drop(self.0.replace(py, Store::Python(object.unbind())));
+    }
+
+    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.traverse(visit, |store, visit| match store {
+            Store::Native(_) => Ok(()),
+            Store::Python(object) => visit.call(object),
+        })
+    }
+
+    pub(super) fn clear(&self, py: Python<'_>) {
+        drop(self.0.take(py));
+    }
+}
+
+/// `del object[:count]`
+fn delete(object: &Bound<'_, PyAny>, count: usize) -> PyResult<()> {
+    let count = isize::try_from(count)?;
+    object.del_item(PySlice::new(object.py(), 0, count, 1))
+}
