@@ -362,3 +362,105 @@ def test_who_is_not_closed_says_so(loop):
         del transport
         gc.collect()
     assert any("unclosed transport" in str(warning.message) for warning in caught)
+
+
+class TestManyAtOnce:
+    """Several datagrams that are there already may be received in one turn; each is told as if it were alone."""
+
+    COUNT = 100
+
+    async def received(self, record, until=lambda protocol: False, **on):
+        """An endpoint to which many datagrams came while nobody looked, and what it recorded."""
+        async with endpoint(record, on=on, local_addr=("127.0.0.1", 0)) as (transport, protocol):
+            with socket.socket(type=socket.SOCK_DGRAM) as sock:
+                for _ in range(2):
+                    for number in range(self.COUNT):
+                        sock.sendto(b"%d" % number, transport.get_extra_info("sockname"))
+                    while protocol.received.qsize() < self.COUNT and not until(protocol):
+                        await asyncio.sleep(0)
+                    if until(protocol):
+                        break
+                    for _ in range(self.COUNT):
+                        protocol.received.get_nowait()
+            await turns()
+            return protocol
+
+    def test_all_in_order(self, parity):
+        async def body(case):
+            await self.received(case)
+
+        events, _ = parity(body)
+        numbers = [event[2] for event in events if event[0] == "datagram_received"]
+        assert numbers == [b"%d" % number for number in range(self.COUNT)] * 2
+
+    @pytest.mark.parametrize("how", ["pause_reading", "close", "abort"])
+    def test_no_more_after(self, parity, how):
+        """The protocol has had enough, in the middle."""
+
+        async def body(case):
+            def enough(protocol):
+                return protocol.received.qsize() >= self.COUNT // 2
+
+            def stop(protocol):
+                if enough(protocol):
+                    getattr(protocol.transport, how)()
+
+            await self.received(case, enough, datagram_received=stop)
+
+        events, _ = parity(body)
+        assert len([event for event in events if event[0] == "datagram_received"]) == self.COUNT // 2
+
+    def test_another_protocol_in_the_middle(self, parity):
+        async def body(case):
+            others = []
+
+            def hand_over(protocol):
+                if protocol.received.qsize() == 7 and not others:
+                    others.append(Recording(lambda *event: case("other", *event)))
+                    others[0].received = protocol.received
+                    others[0].transport = protocol.transport
+                    protocol.transport.set_protocol(others[0])
+
+            on = {"datagram_received": hand_over}
+            async with endpoint(case, on=on, local_addr=("127.0.0.1", 0)) as (transport, first):
+                with socket.socket(type=socket.SOCK_DGRAM) as sock:
+                    for number in range(20):
+                        sock.sendto(b"%d" % number, transport.get_extra_info("sockname"))
+                    while not others or others[0].received.qsize() < 20:
+                        await asyncio.sleep(0)
+                transport.abort()
+                await others[0].lost
+                first.lost.set_result(None)
+
+        parity(body)
+
+    def test_others_have_their_turn(self, loop_factory):
+        """A flood that never ends: every turn receives some of it, and runs what else is ready."""
+        loop = loop_factory()
+
+        async def main():
+            sock = socket.socket(type=socket.SOCK_DGRAM)
+
+            def answer(protocol):
+                # Two for each that is received: the socket is never empty again.
+                for _ in range(2):
+                    with contextlib.suppress(BlockingIOError):
+                        sock.sendto(b"more", protocol.transport.get_extra_info("sockname"))
+
+            with sock:
+                sock.setblocking(False)
+                async with endpoint(on={"datagram_received": answer}, local_addr=("127.0.0.1", 0)) as (_, protocol):
+                    answer(protocol)
+                    most = 0
+                    for _ in range(200):
+                        before = protocol.received.qsize()
+                        await asyncio.sleep(0)
+                        most = max(most, protocol.received.qsize() - before)
+                    return most, protocol.received.qsize()
+
+        try:
+            most, received = loop.run_until_complete(main())
+        finally:
+            loop.close()
+        assert most <= 16
+        assert received >= 100

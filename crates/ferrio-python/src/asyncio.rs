@@ -72,9 +72,6 @@ imported! {
     server_class = "asyncio.base_events"."Server";
     transport_socket_class = "asyncio.trsock"."TransportSocket";
     sendfile_mode = "asyncio.constants"."_SendfileMode";
-    sleep = "asyncio.tasks"."sleep";
-    wait = "asyncio.tasks"."wait";
-    gather = "asyncio.tasks"."gather";
     current_python_tasks = "asyncio.tasks"."_current_tasks";
     deque = "collections"."deque";
     heappush = "heapq"."heappush";

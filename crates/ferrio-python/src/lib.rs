@@ -37,7 +37,7 @@ mod _ferrio {
     use crate::event_loop::{CallAt, CallLater, CallSoon, CreateFuture, CreateTask, SockRecv, SockSendAll};
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
     use crate::futures::SetResult;
-    use crate::transports::Write;
+    use crate::transports::{SendTo, Write};
     use crate::{graph, locks, queues, sslproto, streams, taskgroups, tasks, threads, timeouts, wait_for};
 
     #[pymodule_export]
@@ -105,6 +105,7 @@ mod _ferrio {
         method::install::<Write>(py)?;
         method::install::<sslproto::Write>(py)?;
         sslproto::install(py);
+        method::install::<SendTo>(py)?;
         locks::add(module)?;
         queues::add(module)?;
         streams::add(module)?;

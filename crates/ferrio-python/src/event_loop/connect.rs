@@ -30,6 +30,7 @@ use crate::ffi::cell::GilCell;
 use crate::ffi::context;
 use crate::futures::Future;
 use crate::sslproto::Begin;
+use crate::tasks;
 use crate::transports::{Endpoint, NewSocketTransport, SocketTransport};
 
 #[pymethods]
@@ -458,7 +459,7 @@ impl Runners {
         let keywords = PyDict::new(py);
         keywords.set_item(intern!(py, "timeout"), timeout)?;
         keywords.set_item(intern!(py, "return_when"), if all { "ALL_COMPLETED" } else { "FIRST_COMPLETED" })?;
-        asyncio::wait(py)?.call((pending,), Some(&keywords)).map(|waiting| Some(waiting.unbind()))
+        tasks::function(py, "wait")?.call((pending,), Some(&keywords)).map(|waiting| Some(waiting.unbind()))
     }
 }
 

@@ -12,6 +12,7 @@ use super::fds::WeakLoop;
 use super::tls::TlsArguments;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
+use crate::tasks;
 use crate::transports::{Server, SocketFile};
 
 #[pymethods]
@@ -104,7 +105,7 @@ pub(super) async fn serve(
                 // The error that led here is the one to tell.
                 _ = Server::close(&server);
             })?;
-            Some(asyncio::sleep(py)?.call1((0,))?.unbind())
+            Some(tasks::function(py, "sleep")?.call1((0,))?.unbind())
         } else {
             None
         };
@@ -147,7 +148,7 @@ async fn addresses(
             })
         });
         let lookups = PyTuple::new(py, lookups.collect::<PyResult<Vec<_>>>()?)?;
-        asyncio::gather(py)?.call1(lookups).map(Bound::unbind)
+        tasks::function(py, "gather")?.call1(lookups).map(Bound::unbind)
     })?;
     let found = await_(lookups).await?;
     Python::attach(|py| {

@@ -59,6 +59,11 @@ pub(crate) use task::{NewTask, Task};
 pub(crate) use wakeup::wakeup_pair;
 pub(crate) use wrap_future::wrap_future;
 
+/// One of the functions that are added below, for who awaits in Rust.
+pub(crate) fn function<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import("ferrio._ferrio")?.getattr(name)
+}
+
 /// Adds asyncio's functions on tasks.
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();

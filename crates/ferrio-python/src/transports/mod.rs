@@ -32,7 +32,7 @@ mod server;
 mod socket;
 mod subprocess;
 
-pub(crate) use datagram::{DatagramTransport, NewDatagramTransport};
+pub(crate) use datagram::{DatagramTransport, NewDatagramTransport, SendTo};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use pipe::{NewPipe, ReadPipeTransport, WritePipeTransport};
 pub(crate) use server::{Server, SocketFile};

@@ -1,11 +1,14 @@
 //! Beginning, failing, closing, and the protocol's last call, in the order that a `SocketTransport` has them.
 
 use ferrio::engine::{Direction, Flow};
+use ferrio::net::Batch;
 use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefReference};
 
+use super::read::LARGEST_BATCH;
+use super::recent::Recent;
 use super::send::Output;
 use super::{Beginning, DatagramTransport, Family, Flags, NewDatagramTransport};
 use crate::asyncio;
@@ -81,6 +84,8 @@ impl DatagramTransport {
             connected,
             flags: GilCopy::new(Flags::default()),
             lost: GilCopy::new(0),
+            recent: Recent::default(),
+            batch: GilCopy::new(Batch::new(LARGEST_BATCH)),
             protocol: Protocol::new(new.protocol.unbind()),
             output: GilCell::new(Output::default()),
             endpoint: GilCell::new(Endpoint::Socket(new.socket.unbind())),

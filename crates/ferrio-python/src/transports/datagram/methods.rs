@@ -11,16 +11,6 @@ use crate::loop_ref::LoopCore;
 
 #[pymethods]
 impl DatagramTransport {
-    /// Sends `data`, a bytes, bytearray or memoryview, as one datagram to `addr`, which may be left out if the transport
-    /// has a remote address; or buffers what the kernel does not take now. Does not block. Errors of the system go to the
-    /// protocol's `error_received`.
-    ///
-    /// Raises TypeError for what has no bytes, ValueError for another address than the transport's.
-    #[pyo3(signature = (data, addr=None))]
-    fn sendto(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, addr: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        Self::send(slf, data, addr)
-    }
-
     /// Closes the transport when what is buffered has been sent; nothing is received any more. The protocol's
     /// `connection_lost(None)` is called in a later turn.
     #[pyo3(name = "close")]
@@ -39,7 +29,7 @@ impl DatagramTransport {
     }
 
     /// Whether datagrams are received.
-    fn is_reading(&self, py: Python<'_>) -> bool {
+    pub(super) fn is_reading(&self, py: Python<'_>) -> bool {
         let flags = self.flags.get(py);
         !flags.closing && !flags.paused
     }

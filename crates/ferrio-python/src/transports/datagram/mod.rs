@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`read`] | from readiness to the protocol |
 //! | [`send`](mod@send) | from the protocol to the kernel, and flow control |
+//! | [`recent`] | the peer that a datagram came from last |
 //! | [`life`] | beginning, failing, closing, and the protocol's last call |
 //! | [`methods`] | what Python sees |
 //!
@@ -16,16 +17,21 @@
 mod life;
 mod methods;
 mod read;
+mod recent;
 mod send;
+
+pub(crate) use send::SendTo;
 
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
 use ferrio::engine::{Direction, SourceKey};
+use ferrio::net::Batch;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, ffi};
 
+use self::recent::Recent;
 use self::send::Output;
 use super::endpoint::Endpoint;
 use super::protocol::Protocol;
@@ -52,6 +58,9 @@ pub(crate) struct DatagramTransport {
     flags: GilCopy<Flags>,
     /// How often something was sent since the transport was lost, and 1 for the loss.
     lost: GilCopy<u32>,
+    recent: Recent,
+    /// How many datagrams are received in the next turn that finds some.
+    batch: GilCopy<Batch>,
     protocol: Protocol,
     output: GilCell<Output>,
     endpoint: GilCell<Endpoint>,
@@ -134,6 +143,7 @@ impl DatagramTransport {
         visit.call(&self.remote)?;
         visit.call(&self.local_name)?;
         visit.call(&self.peer_name)?;
+        self.recent.traverse(visit)?;
         self.protocol.traverse(visit)?;
         self.output.traverse(visit, |output, visit| output.traverse(visit))?;
         self.endpoint.traverse(visit, |endpoint, visit| endpoint.traverse(visit))?;

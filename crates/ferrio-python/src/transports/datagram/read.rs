@@ -1,6 +1,9 @@
-//! From readiness to the protocol: one datagram a turn, so that a flood starves nobody.
+//! From readiness to the protocol.
+//!
+//! A turn receives a [batch](ferrio::net::Batch) of datagrams, and goes on with others then, so that a flood starves nobody.
 
 use ferrio::engine::{Direction, Flow};
+
 use ferrio::net::socket;
 use ferrio::stream::SCRATCH;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
@@ -15,8 +18,11 @@ use crate::ffi::cell::GilCell;
 use crate::ffi::descriptor::borrow;
 use crate::ffi::runnable::{Job, runnable};
 use crate::os_error::os_error;
+use crate::transports::callback;
 use crate::transports::endpoint::Endpoint;
-use crate::transports::{address, callback};
+
+/// The most datagrams that are received in one turn.
+pub(super) const LARGEST_BATCH: u32 = 16;
 
 /// The largest datagram of a family other than IP that is received whole, in bytes.
 const LARGEST: usize = 256 * 1024;
@@ -70,14 +76,28 @@ impl DatagramTransport {
             transport.unwatch(py, Direction::Read);
             return Ok(());
         }
-        match transport.receive(py) {
-            Ok(Some((data, sender))) => match transport.protocol.get(py) {
-                Some(protocol) => method2(&protocol, intern!(py, "datagram_received"), &data, &sender).map(drop),
-                None => Ok(()),
-            },
-            Ok(None) => Ok(()),
-            Err(error) => Self::failed(this, error, "Fatal read error on datagram transport"),
+        let mut batch = transport.batch.get(py);
+        for received in 0..batch.size() {
+            match transport.receive(py) {
+                Ok(Some((data, sender))) => {
+                    let Some(protocol) = transport.protocol.get(py) else { return Ok(()) };
+                    method2(&protocol, intern!(py, "datagram_received"), &data, &sender)?;
+                }
+                Ok(None) => {
+                    batch.was_not_filled(received);
+                    transport.batch.set(py, batch);
+                    return Ok(());
+                }
+                Err(error) => return Self::failed(this, error, "Fatal read error on datagram transport"),
+            }
+            // The protocol has had its say.
+            if transport.is_lost(py) || !transport.is_reading(py) {
+                return Ok(());
+            }
         }
+        batch.was_filled();
+        transport.batch.set(py, batch);
+        Ok(())
     }
 
     /// `None` if there is no datagram.
@@ -91,8 +111,7 @@ impl DatagramTransport {
             Err(error) => Ok(Err(error)),
         });
         let Some((data, sender)) = received?.map_err(|error| os_error(py, &error))? else { return Ok(None) };
-        let sender = address::to_python(py, &sender)?.unwrap_or_else(|| py.None().into_bound(py));
-        Ok(Some((data.into_any(), sender)))
+        Ok(Some((data.into_any(), self.recent.to_python(py, sender)?)))
     }
 
     fn receive_by_method<'py>(&self, py: Python<'py>) -> PyResult<Option<Datagram<'py>>> {

@@ -1,6 +1,7 @@
 //! From the protocol to the kernel, and flow control.
 
 use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use ferrio::engine::{Direction, Flow};
@@ -18,6 +19,7 @@ use super::{DatagramTransport, Family};
 use crate::asyncio;
 use crate::ffi::buffer::with_bytes;
 use crate::ffi::descriptor::borrow;
+use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::runnable::{Job, runnable};
 use crate::loop_ref::try_report;
 use crate::os_error::os_error;
@@ -82,8 +84,36 @@ impl Job for WriteReady {
     }
 }
 
+/// `DatagramTransport.sendto`.
+pub(crate) struct SendTo;
+
+impl FastMethod for SendTo {
+    type Class = DatagramTransport;
+
+    const NAME: &'static CStr = c"sendto";
+
+    const DOC: &'static CStr = c"sendto($self, data, addr=None)\n--\n\n\
+        Sends `data`, a bytes, bytearray or memoryview, as one datagram to `addr`, which may be left out if the transport\n\
+        has a remote address; or buffers what the kernel does not take now. Does not block. Errors of the system go to the\n\
+        protocol's `error_received`.\n\n\
+        Raises TypeError for what has no bytes, ValueError for another address than the transport's.";
+
+    #[inline]
+    fn call<'py>(
+        slf: &Bound<'py, DatagramTransport>,
+        arguments: &CallArguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let none = slf.py().None().into_bound(slf.py());
+        let [data, to] = arguments.bind("sendto", ["data", "addr"], 1, 2)?;
+        if let Some(data) = data {
+            DatagramTransport::send(slf, &data, to.map_or_else(|| none.clone(), |to| to.to_owned()))?;
+        }
+        Ok(none)
+    }
+}
+
 impl DatagramTransport {
-    pub(super) fn send(this: &Bound<'_, Self>, data: &Bound<'_, PyAny>, to: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+    fn send<'py>(this: &Bound<'py, Self>, data: &Bound<'py, PyAny>, mut to: Bound<'py, PyAny>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
         let is_sendable = data.is_instance_of::<PyBytes>()
@@ -94,7 +124,6 @@ impl DatagramTransport {
             let text = format!("data argument must be a bytes-like object, not {}", class.repr()?);
             return Err(PyTypeError::new_err(text));
         }
-        let mut to = to.unwrap_or_else(|| py.None().into_bound(py));
         if let Some(remote) = &transport.remote {
             let remote = remote.bind(py);
             if !to.is_none() && !to.eq(remote)? {
@@ -157,6 +186,9 @@ impl DatagramTransport {
 
     /// An address of the socket's family that is nothing but numbers.
     fn numeric(&self, to: &Bound<'_, PyAny>) -> PyResult<Option<SocketAddr>> {
+        if let Some(address) = self.recent.find(to) {
+            return Ok(Some(address));
+        }
         let Ok(to) = to.cast_exact::<PyTuple>() else { return Ok(None) };
         if to.len() < 2 {
             return Ok(None);

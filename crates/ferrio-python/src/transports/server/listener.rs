@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
 use ferrio::engine::{Direction, Flow, SourceKey, TimerKey};
-use ferrio::net::{Address, socket};
+use ferrio::net::{Address, Batch, socket};
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
@@ -44,7 +44,7 @@ pub(super) struct Listener {
     /// Whether accepted connections send small writes at once without being told: the kernel hands the option on.
     has_nodelay: bool,
     /// How many connections are accepted in the next turn.
-    batch: GilCopy<u32>,
+    batch: GilCopy<Batch>,
     /// What ends a pause.
     timer: GilCopy<Option<TimerKey>>,
     closed: GilCopy<bool>,
@@ -99,7 +99,7 @@ impl Listener {
             fd,
             key,
             has_nodelay: is_internet && socket::set_nodelay(borrow(fd)).is_ok(),
-            batch: GilCopy::new(1),
+            batch: GilCopy::new(Batch::new(LARGEST_BATCH)),
             timer: GilCopy::new(None),
             closed: GilCopy::new(false),
         };
@@ -149,15 +149,12 @@ impl Listener {
         }
     }
 
-    /// Accepts a batch of connections.
-    ///
-    /// A batch that was filled is followed by one twice the size, one that was not by one of the size that it had. So a
-    /// connection that comes alone costs no call that only tells that there is no other, and a crowd few turns.
+    /// Accepts a [batch](Batch) of connections.
     fn accept_batch(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let listener = this.get();
-        let batch = listener.batch.get(py);
-        for accepted in 0..batch {
+        let mut batch = listener.batch.get(py);
+        for accepted in 0..batch.size() {
             // What was called for the connection before may have closed the server.
             if listener.closed.get(py) {
                 return Ok(());
@@ -165,7 +162,8 @@ impl Listener {
             match socket::accept(borrow(listener.fd)) {
                 Ok(Some((connection, peer))) => listener.accepted(py, connection, peer)?,
                 Ok(None) => {
-                    listener.batch.set(py, accepted.max(1));
+                    batch.was_not_filled(accepted);
+                    listener.batch.set(py, batch);
                     return Ok(());
                 }
                 // The peer was quicker.
@@ -173,7 +171,8 @@ impl Listener {
                 Err(error) => return Self::accept_failed(this, &error),
             }
         }
-        listener.batch.set(py, (batch * 2).min(LARGEST_BATCH));
+        batch.was_filled();
+        listener.batch.set(py, batch);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use super::Server;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::loop_ref::LoopCore;
+use crate::tasks;
 
 #[pymethods]
 impl Server {
@@ -72,7 +73,7 @@ impl Server {
         Coroutine::new(slf.py(), "start_serving", async move {
             let turn = Python::attach(|py| {
                 server.get(py).map_or(Ok(()), |server| Self::start(&server))?;
-                asyncio::sleep(py)?.call1((0,)).map(Bound::unbind)
+                tasks::function(py, "sleep")?.call1((0,)).map(Bound::unbind)
             })?;
             await_(turn).await
         })
