@@ -2,9 +2,9 @@
 //!
 //! `asyncio.current_task()` and everything that is built on it (timeouts, task groups, sniffio, anyio) reads a word that
 //! belongs to the interpreter: of the thread's state from 3.14 on, in a dictionary before. Setting it costs a call, so
-//! it is set once for each step and not taken back until something looks: another step overwrites it, and whatever is
-//! not a step clears it first ([`CurrentTask::clear`]). Who only ever awaits sees no difference; who looks from a
-//! callback sees `None`, as it should.
+//! it is set for a step and not taken back until something looks: another task's step overwrites it, one of the same task
+//! finds it as it should be, and whatever is not a step clears it first ([`CurrentTask::clear`]). Who only ever awaits sees
+//! no difference; who looks from a callback sees `None`, as it should. Everybody else who sets the word puts it back.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -15,11 +15,20 @@ use crate::ffi::cell::GilCopy;
 /// The word of one loop.
 #[derive(Debug, Default)]
 pub(crate) struct CurrentTask {
-    /// Whether a task is set.
-    set: GilCopy<bool>,
+    /// The address of the task that is set, which the interpreter keeps; 0 if none is.
+    set: GilCopy<usize>,
 }
 
 impl CurrentTask {
+    /// Makes `task` the one that `loop_object` runs, if it is not. The loop must be the running one.
+    #[inline]
+    pub(crate) fn set(&self, loop_object: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.set.get(task.py()) == task.as_ptr().addr() {
+            return Ok(());
+        }
+        self.swap(loop_object, task).map(drop)
+    }
+
     /// Makes `task` the one that `loop_object` runs, and returns the one before. The loop must be the running one.
     #[inline]
     pub(crate) fn swap<'py>(
@@ -28,7 +37,7 @@ impl CurrentTask {
         task: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let previous = swap(loop_object, task)?;
-        self.set.set(task.py(), !task.is_none());
+        self.set.set(task.py(), if task.is_none() { 0 } else { task.as_ptr().addr() });
         Ok(previous)
     }
 
@@ -36,7 +45,7 @@ impl CurrentTask {
     #[inline]
     pub(crate) fn clear(&self, loop_object: &Bound<'_, PyAny>) {
         let py = loop_object.py();
-        if self.set.get(py) {
+        if self.set.get(py) != 0 {
             self.clear_now(loop_object);
         }
     }
@@ -44,7 +53,7 @@ impl CurrentTask {
     #[cold]
     fn clear_now(&self, loop_object: &Bound<'_, PyAny>) {
         let py = loop_object.py();
-        self.set.set(py, false);
+        self.set.set(py, 0);
         let none = py.None();
         // It fails only if somebody took the loop out of its place as the running one, and the task went with it.
         _ = swap(loop_object, none.bind(py));

@@ -92,7 +92,7 @@ fn run_as_current(
     failure: Option<Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let py = task.py();
-    core.get().current().swap(core.as_any(), task.as_any())?;
+    core.get().current().set(core.as_any(), task.as_any())?;
     let result = match task.get().context(py) {
         Some(context) => context::run_in(context.as_borrowed(), || step(task, failure)).flatten(),
         None => Err(uninitialized()),
