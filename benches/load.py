@@ -34,13 +34,14 @@ class Load:
     connections: int = 1
     size: int = 1024
     line: int = 0
+    tls: bool = False
 
     def command(self, server: Server) -> list[str]:
         options = {"-n": self.messages, "-c": self.connections, "-s": self.size, "-l": self.line, "-p": CORES.load}
         flags = [f"{flag}{number}" for flag, number in options.items()]
         if CORES.load == CORES.measured:
             flags.append("-b")  # spinning, it would only keep the server from its work
-        return [_program("load"), self.mode, str(server.port), str(server.pid), *flags]
+        return [_program("load_tls" if self.tls else "load"), self.mode, str(server.port), str(server.pid), *flags]
 
     def run(self, server: Server) -> Sample:
         """Put load on the server until every message has come back."""
@@ -58,8 +59,8 @@ class Load:
 
 @contextmanager
 def c_server(kind: str) -> Iterator[Server]:
-    """The server in C, on the core of the caller."""
-    command = [_program("echo_server"), kind]
+    """The server in C, on the core of the caller. ``kind`` is a word that it knows, or a file for the one with TLS."""
+    command = [_program("echo_server_tls" if kind.endswith(".pem") else "echo_server"), kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -71,5 +72,5 @@ def _program(name: str) -> str:
     """setup.sh compiles the programs into the environment whose Python runs this."""
     path = Path(sys.prefix) / "native" / name
     if not path.exists():
-        raise RuntimeError(f"{path} is missing: run benches/setup.sh")
+        raise RuntimeError(f"{path} is missing: benches/setup.sh says why")
     return str(path)

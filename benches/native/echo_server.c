@@ -2,9 +2,12 @@
  * echo_server: the limit of the network rows, what one thread can do with epoll and nothing else.
  *
  *   echo_server tcp|udp|close
+ *   echo_server_tls CERTIFICATE AND KEY      (the same source, compiled with -DTLS)
  *
  * tcp and udp send back what they receive; close closes every connection that it accepts. Prints its port, serves on
  * 127.0.0.1 until its standard input ends, and stays on the core of whoever started it.
+ *
+ * With TLS the messages are those of OpenSSL, and a record is read and written as it is.
  *
  * One wait, one recv, one send for a message, as a good loop does; an unsent rest is kept, and the connection is not read
  * again before it is out.
@@ -13,12 +16,16 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+#ifdef TLS
+#include <openssl/ssl.h>
+#endif
 
 enum mode { TCP, UDP, CLOSE };
 
@@ -27,11 +34,18 @@ struct connection {
     int fd;
     char *rest;
     size_t start, end;
+#ifdef TLS
+    SSL *ssl;
+#endif
 };
 
 static enum mode mode;
 static int epoll;
 static char buffer[1 << 18];
+
+#ifdef TLS
+static SSL_CTX *context;
+#endif
 
 static void die(const char *what) {
     fprintf(stderr, "echo_server: %s: %s\n", what, strerror(errno));
@@ -45,6 +59,9 @@ static void watch(int fd, void *who, int how, uint32_t events) {
 }
 
 static void drop(struct connection *c) {
+#ifdef TLS
+    SSL_free(c->ssl);
+#endif
     close(c->fd);
     free(c->rest);
     free(c);
@@ -66,7 +83,44 @@ static void accept_one(int listener) {
     if (!c)
         die("calloc");
     c->fd = fd;
+#ifdef TLS
+    c->ssl = SSL_new(context);
+    SSL_set_fd(c->ssl, fd);
+    SSL_set_accept_state(c->ssl);
+#endif
     watch(fd, c, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+/* As recv and send, whatever the connection is made of. */
+static ssize_t receive(struct connection *c, void *bytes, size_t room) {
+#ifdef TLS
+    size_t filled = 0, n;
+    /* What is read ahead would not make the socket readable again; what is not, will. */
+    do {
+        if (!SSL_read_ex(c->ssl, (char *)bytes + filled, room - filled, &n))
+            break;
+        filled += n;
+    } while (filled < room && SSL_has_pending(c->ssl));
+    if (filled)
+        return (ssize_t)filled;
+    errno = EAGAIN;
+    return SSL_get_error(c->ssl, 0) == SSL_ERROR_WANT_READ ? -1 : 0;
+#else
+    return recv(c->fd, bytes, room, 0);
+#endif
+}
+
+static ssize_t transmit(struct connection *c, const void *bytes, size_t length) {
+#ifdef TLS
+    size_t n;
+    if (SSL_write_ex(c->ssl, bytes, length, &n))
+        return (ssize_t)n;
+    int why = SSL_get_error(c->ssl, 0);
+    errno = why == SSL_ERROR_WANT_WRITE || why == SSL_ERROR_WANT_READ ? EAGAIN : EPIPE;
+    return -1;
+#else
+    return send(c->fd, bytes, length, MSG_NOSIGNAL);
+#endif
 }
 
 static void keep(struct connection *c, const char *bytes, size_t length) {
@@ -80,14 +134,14 @@ static void keep(struct connection *c, const char *bytes, size_t length) {
 }
 
 static void echo(struct connection *c) {
-    ssize_t n = recv(c->fd, buffer, sizeof buffer, 0);
+    ssize_t n = receive(c, buffer, sizeof buffer);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0) {
         drop(c);
         return;
     }
-    ssize_t sent = send(c->fd, buffer, (size_t)n, MSG_NOSIGNAL);
+    ssize_t sent = transmit(c, buffer, (size_t)n);
     if (sent < 0 && errno != EAGAIN)
         drop(c);
     else if (sent < n)
@@ -95,7 +149,7 @@ static void echo(struct connection *c) {
 }
 
 static void flush(struct connection *c) {
-    ssize_t sent = send(c->fd, c->rest + c->start, c->end - c->start, MSG_NOSIGNAL);
+    ssize_t sent = transmit(c, c->rest + c->start, c->end - c->start);
     if (sent < 0 && errno == EAGAIN)
         return;
     if (sent < 0) {
@@ -133,6 +187,18 @@ static int open_server(void) {
 
 int main(int argc, char **argv) {
     struct epoll_event events[256];
+#ifdef TLS
+    signal(SIGPIPE, SIG_IGN);
+    context = SSL_CTX_new(TLS_server_method());
+    SSL_CTX_set_read_ahead(context, 1);
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    if (argc != 2 || SSL_CTX_use_certificate_chain_file(context, argv[1]) != 1 ||
+        SSL_CTX_use_PrivateKey_file(context, argv[1], SSL_FILETYPE_PEM) != 1) {
+        fprintf(stderr, "usage: echo_server_tls CERTIFICATE AND KEY\n");
+        return 2;
+    }
+    argv[1] = "tcp";
+#endif
     if (argc != 2 || (strcmp(argv[1], "tcp") && strcmp(argv[1], "udp") && strcmp(argv[1], "close"))) {
         fprintf(stderr, "usage: echo_server tcp|udp|close\n");
         return 2;

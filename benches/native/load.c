@@ -6,6 +6,8 @@
  *   load connect PORT PID [-c AT ONCE]     [-n CONNECTIONS]
  *   load idle    PORT PID [-c CONNECTIONS]
  *
+ * load_tls, the same source compiled with -DTLS, does it over TLS: tcp, connect and idle.
+ *
  * PID is the server's process. On top, for all: -p CORE to stay there, -b to sleep while nothing comes. It spins otherwise:
  * with a single connection, waking up a core that sleeps takes longer than a good loop, and hides it.
  *
@@ -21,8 +23,10 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +34,9 @@
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef TLS
+#include <openssl/ssl.h>
+#endif
 
 enum mode { TCP, UDP, CONNECT, IDLE };
 
@@ -54,11 +61,18 @@ struct connection {
     size_t sent;
     size_t received;
     uint64_t started;
+#ifdef TLS
+    SSL *ssl;
+#endif
 };
 
 static char *payload;
 static char inbox[1 << 18];
 static int epoll;
+
+#ifdef TLS
+static SSL_CTX *context;
+#endif
 
 static struct {
     size_t begun, done, wanted;
@@ -109,6 +123,13 @@ static void fill_payload(void) {
     payload[options.size - options.line] = 'e';
 }
 
+/* What a new connection waits for: to be closed, or with TLS, in which it speaks first, to be there. */
+#ifdef TLS
+enum { FIRST = EPOLLOUT };
+#else
+enum { FIRST = EPOLLIN };
+#endif
+
 static void watch(struct connection *c, int how, uint32_t events) {
     struct epoll_event event = {.events = events, .data.ptr = c};
     if (epoll_ctl(epoll, how, c->fd, &event))
@@ -126,11 +147,62 @@ static void open_socket(struct connection *c) {
         die("connect");
     if (kind == SOCK_STREAM)
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+#ifdef TLS
+    c->ssl = SSL_new(context);
+    SSL_set_fd(c->ssl, c->fd);
+    SSL_set_connect_state(c->ssl);
+    if (options.mode != CONNECT) {
+        if (SSL_do_handshake(c->ssl) != 1)
+            refuse("the handshake failed");
+        fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
+    }
+#endif
+}
+
+static void close_socket(struct connection *c) {
+#ifdef TLS
+    SSL_free(c->ssl);
+#endif
+    close(c->fd);
+}
+
+/* As recv and send, whatever the connection is made of. */
+static ssize_t receive(struct connection *c, void *bytes, size_t room) {
+#ifdef TLS
+    size_t filled = 0, n;
+    /* What is read ahead would not make the socket readable again; what is not, will. */
+    do {
+        if (!SSL_read_ex(c->ssl, (char *)bytes + filled, room - filled, &n))
+            break;
+        filled += n;
+    } while (filled < room && SSL_has_pending(c->ssl));
+    if (filled)
+        return (ssize_t)filled;
+    int why = SSL_get_error(c->ssl, 0);
+    if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE && why != SSL_ERROR_ZERO_RETURN)
+        refuse("TLS failed");
+    errno = EAGAIN;
+    return why == SSL_ERROR_ZERO_RETURN ? 0 : -1;
+#else
+    return recv(c->fd, bytes, room, MSG_DONTWAIT);
+#endif
+}
+
+static ssize_t transmit(struct connection *c, const void *bytes, size_t length) {
+#ifdef TLS
+    size_t n;
+    if (SSL_write_ex(c->ssl, bytes, length, &n))
+        return (ssize_t)n;
+    errno = EAGAIN;
+    return -1;
+#else
+    return send(c->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+#endif
 }
 
 static void push(struct connection *c) {
     while (c->sent < options.size) {
-        ssize_t n = send(c->fd, c->message + c->sent, options.size - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n = transmit(c, c->message + c->sent, options.size - c->sent);
         if (n < 0 && errno == EAGAIN) {
             watch(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
             return;
@@ -152,7 +224,7 @@ static void begin(struct connection *c) {
     progress.begun++;
     if (options.mode == CONNECT) {
         open_socket(c);
-        watch(c, EPOLL_CTL_ADD, EPOLLIN);
+        watch(c, EPOLL_CTL_ADD, FIRST);
     } else {
         push(c);
     }
@@ -166,7 +238,7 @@ static void finish(struct connection *c) {
 
 /* Takes what has come, and finishes the message when all of it is there. */
 static void pull(struct connection *c) {
-    ssize_t n = recv(c->fd, inbox, sizeof inbox, MSG_DONTWAIT);
+    ssize_t n = receive(c, inbox, sizeof inbox);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n < 0)
@@ -174,7 +246,7 @@ static void pull(struct connection *c) {
     if (options.mode == CONNECT) {
         if (n)
             refuse("the server sent bytes to a connection that it was to close");
-        close(c->fd);
+        close_socket(c);
         finish(c);
         return;
     }
@@ -208,6 +280,11 @@ static void drive(struct connection *all, size_t messages) {
             refuse("no reply for 5 seconds");
         for (int i = 0; i < n; i++) {
             struct connection *c = events[i].data.ptr;
+            if (options.mode == CONNECT && events[i].events & EPOLLOUT) {
+                watch(c, EPOLL_CTL_MOD, EPOLLIN);
+                pull(c);
+                continue;
+            }
             if (events[i].events & EPOLLOUT)
                 push(c);
             if (events[i].events & ~(uint32_t)EPOLLOUT)
@@ -247,7 +324,7 @@ static void hold(struct connection *all) {
     for (size_t i = 0; i < options.connections; i++) {
         /* No TIME_WAIT: the next run needs as many ports again. */
         setsockopt(all[i].fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-        close(all[i].fd);
+        close_socket(&all[i]);
     }
 }
 
@@ -296,6 +373,13 @@ int main(int argc, char **argv) {
     if (options.core >= 0)
         pin(options.core);
     fill_payload();
+#ifdef TLS
+    signal(SIGPIPE, SIG_IGN);
+    if (options.mode == UDP || !(context = SSL_CTX_new(TLS_client_method())))
+        refuse("no TLS");
+    SSL_CTX_set_read_ahead(context, 1);
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+#endif
     struct connection *all = calloc(options.connections, sizeof *all);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (!all || epoll < 0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from row import Group, Row
 
-from . import api, memory, net, tasks
+from . import api, memory, net, tasks, tls
 
-GROUPS: tuple[Group, ...] = (tasks.GROUP, api.GROUP, net.GROUP, memory.GROUP)
+GROUPS: tuple[Group, ...] = (tasks.GROUP, api.GROUP, net.GROUP, tls.GROUP, memory.GROUP)
 
 
 def row_named(name: str) -> Row:
