@@ -44,6 +44,8 @@ from ferrio._ferrio import (
     as_completed,
     capture_call_graph,
     create_eager_task_factory,
+    create_subprocess_exec,
+    create_subprocess_shell,
     create_task,
     current_task,
     eager_task_factory,
@@ -231,7 +233,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-# What is not defined above ferrio has no version of its own of: exceptions, abstract classes, streams, subprocesses.
+# What is not defined above ferrio has no version of its own of: exceptions, abstract classes.
 globals().update(
     (name, getattr(_asyncio, name)) for name in __all__ if name not in globals() and name != "EventLoopPolicy"
 )

@@ -9,6 +9,8 @@ import socket
 import sys
 from asyncio import (
     all_tasks as all_tasks,
+    create_subprocess_exec as create_subprocess_exec,
+    create_subprocess_shell as create_subprocess_shell,
     current_task as current_task,
     ensure_future as ensure_future,
     gather as gather,
@@ -521,6 +523,14 @@ class StreamReader(asyncio.StreamReader):
 
 @disjoint_base
 class StreamWriter(asyncio.StreamWriter):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class SubprocessStreamProtocol(asyncio.subprocess.SubprocessStreamProtocol):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+
+@disjoint_base
+class Process(asyncio.subprocess.Process):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
 
 QueueEmpty = asyncio.QueueEmpty

@@ -54,6 +54,7 @@ HOMES = {
         "start_server",
         "start_unix_server",
     ),
+    "subprocess": ("Process", "SubprocessStreamProtocol", "create_subprocess_exec", "create_subprocess_shell"),
     "taskgroups": ("TaskGroup",),
     "threads": ("to_thread",),
     "timeouts": ("Timeout", "timeout", "timeout_at"),

@@ -88,6 +88,8 @@ imported! {
     stream_reader_class = "asyncio.streams"."StreamReader";
     stream_writer_class = "asyncio.streams"."StreamWriter";
     flow_control_class = "asyncio.streams"."FlowControlMixin";
+    process_class = "asyncio.subprocess"."Process";
+    subprocess_stream_protocol_class = "asyncio.subprocess"."SubprocessStreamProtocol";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     warn = "warnings"."warn";
@@ -102,7 +104,9 @@ pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
     let locks = [lock_class, event_class, condition_class, semaphore_class, bounded_semaphore_class, barrier_class];
     let queues = [queue_class, lifo_queue_class, priority_queue_class];
     let streams = [stream_reader_class, stream_writer_class, stream_reader_protocol_class, flow_control_class];
-    let mut names = classes.into_iter().chain(transports).chain(locks).chain(streams).chain(queues).chain(others);
+    let processes = [process_class, subprocess_stream_protocol_class];
+    let mut names =
+        classes.into_iter().chain(transports).chain(locks).chain(streams).chain(processes).chain(queues).chain(others);
     names.try_for_each(|name| name(py).map(drop))
 }
 

@@ -17,6 +17,7 @@ mod queues;
 mod runners;
 mod sslproto;
 mod streams;
+mod subprocess;
 mod taskgroups;
 mod tasks;
 #[cfg(debug_assertions)]
@@ -38,7 +39,7 @@ mod _ferrio {
     use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
     use crate::futures::SetResult;
     use crate::transports::{SendTo, Write};
-    use crate::{graph, locks, queues, sslproto, streams, taskgroups, tasks, threads, timeouts, wait_for};
+    use crate::{graph, locks, queues, sslproto, streams, subprocess, taskgroups, tasks, threads, timeouts, wait_for};
 
     #[pymodule_export]
     use crate::event_loop::EventLoop;
@@ -109,6 +110,7 @@ mod _ferrio {
         locks::add(module)?;
         queues::add(module)?;
         streams::add(module)?;
+        subprocess::add(module)?;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! | [`reader`] | `StreamReader`: what was received, and the coroutines that wait for it |
 //! | [`writer`] | `StreamWriter`: a transport, and the coroutines that wait for it |
 //! | [`protocol`] | `StreamReaderProtocol`: from a transport to a reader |
+//! | [`closed`] | what `wait_closed` awaits |
 //! | [`flow`] | `FlowControlMixin`: who waits while writing is paused |
 //! | [`open`] | `open_connection`, `start_server` and their relatives for Unix sockets |
 //!
@@ -33,6 +34,7 @@
 //! The coroutines that `read` and `drain` return are used again and again; the future that a waiting `read` leaves in the
 //! reader comes from a pool.
 
+mod closed;
 mod flow;
 mod open;
 mod protocol;
@@ -46,6 +48,7 @@ use crate::ffi::async_function::{self, install};
 use crate::ffi::{finalizer, method};
 use crate::transports::native;
 
+pub(crate) use closed::Closed;
 pub(crate) use flow::FlowControlMixin;
 pub(crate) use protocol::StreamReaderProtocol;
 pub(crate) use reader::StreamReader;
@@ -93,4 +96,4 @@ macro_rules! attributes {
     };
 }
 
-use attributes;
+pub(crate) use attributes;

@@ -7,13 +7,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
-use super::{FlowControlMixin, StreamReader, StreamWriter, attributes};
+use super::{Closed, FlowControlMixin, StreamReader, StreamWriter, attributes};
 use crate::asyncio;
 use crate::classes::stands_for;
 use crate::ffi::call::{call2, method0, method1};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::{bytes, coroutine, newborn};
-use crate::futures::Future;
 use crate::loop_ref::{LoopRef, try_report};
 use crate::transports::SocketTransport;
 use crate::transports::native::NativeProtocol;
@@ -33,20 +32,9 @@ pub(crate) struct StreamReaderProtocol {
     source_traceback: GilCell<Option<Py<PyAny>>>,
     over_ssl: GilCopy<bool>,
     reject_connection: GilCopy<bool>,
-    /// The future that ends with the connection. Made when somebody asks for it.
-    closed: GilCell<Option<Py<PyAny>>>,
-    ending: GilCell<Ending>,
+    closed: Closed,
     /// Data for a reader that has to be told by its method, between the two calls of a transport.
     pending: GilCell<Option<PyResult<Py<PyBytes>>>>,
-}
-
-/// How the connection ended.
-#[derive(Default)]
-enum Ending {
-    #[default]
-    NotYet,
-    Closed,
-    Failed(Py<PyAny>),
 }
 
 impl StreamReaderProtocol {
@@ -60,8 +48,7 @@ impl StreamReaderProtocol {
             source_traceback: GilCell::default(),
             over_ssl: GilCopy::new(false),
             reject_connection: GilCopy::new(false),
-            closed: GilCell::default(),
-            ending: GilCell::default(),
+            closed: Closed::default(),
             pending: GilCell::default(),
         }
     }
@@ -107,52 +94,7 @@ impl StreamReaderProtocol {
 
     /// What `wait_closed` awaits.
     pub(super) fn closed<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let (py, protocol) = (this.py(), this.get());
-        if let Some(closed) = protocol.closed.clone_ref(py) {
-            return Ok(closed.into_bound(py));
-        }
-        let closed = this.as_super().get().future(py)?;
-        let ending = protocol.ending.with(py, |ending| match ending {
-            Ending::NotYet => None,
-            Ending::Closed => Some(None),
-            Ending::Failed(exc) => Some(Some(exc.clone_ref(py))),
-        });
-        match ending {
-            None => {}
-            Some(None) => Future::resolve(&closed, py.None().into_bound(py))?,
-            Some(Some(exc)) => {
-                Future::reject(&closed, exc.into_bound(py))?;
-                closed.get().log_traceback_off(py);
-            }
-        }
-        let closed = closed.into_any();
-        drop(protocol.closed.replace(py, Some(closed.clone().unbind())));
-        Ok(closed)
-    }
-
-    /// Ends the future that `wait_closed` awaits. Nobody has to await it, so that its exception is no news.
-    fn finish(&self, exc: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = exc.py();
-        let ending = if exc.is_none() { Ending::Closed } else { Ending::Failed(exc.clone().unbind()) };
-        drop(self.ending.replace(py, ending));
-        let Some(closed) = self.closed.clone_ref(py) else { return Ok(()) };
-        let closed = closed.bind(py);
-        if let Some(closed) = Future::native(closed) {
-            if !closed.get().is_pending(py) {
-                return Ok(());
-            }
-            if exc.is_none() {
-                return Future::resolve(closed, exc.clone());
-            }
-            Future::reject(closed, exc.clone())?;
-            closed.get().log_traceback_off(py);
-            return Ok(());
-        }
-        if method0(closed, intern!(py, "done"))?.is_truthy()? {
-            return Ok(());
-        }
-        let method = if exc.is_none() { intern!(py, "set_result") } else { intern!(py, "set_exception") };
-        method1(closed, method, exc).map(drop)
+        this.get().closed.future(this.as_super().get(), this.py())
     }
 
     /// Whether the transport encrypts.
@@ -319,8 +261,8 @@ impl StreamReaderProtocol {
         protocol.initialize(stream_reader, client_connected_cb)?;
         protocol.over_ssl.set(py, false);
         protocol.reject_connection.set(py, false);
-        drop((protocol.transport.take(py), protocol.task.take(py), protocol.closed.take(py)));
-        drop(protocol.ending.take(py));
+        protocol.closed.clear(py);
+        drop((protocol.transport.take(py), protocol.task.take(py)));
         Ok(())
     }
 
@@ -343,7 +285,7 @@ impl StreamReaderProtocol {
                 (Err(_), false) => drop(method1(&reader, intern!(py, "set_exception"), &exc)?),
             }
         }
-        protocol.finish(&exc)?;
+        protocol.closed.finish(&exc)?;
         slf.as_super().get().lose(&exc)?;
         drop((protocol.reader.take(py), protocol.task.take(py), protocol.transport.take(py)));
         Ok(())
@@ -397,8 +339,7 @@ impl StreamReaderProtocol {
 
     #[setter(_closed)]
     fn set_closed(&self, value: Bound<'_, PyAny>) {
-        let py = value.py();
-        drop(self.closed.replace(py, Some(value.unbind())));
+        self.closed.set(value);
     }
 
     #[getter(_over_ssl)]
@@ -429,21 +370,17 @@ impl StreamReaderProtocol {
             &self.transport,
             &self.task,
             &self.source_traceback,
-            &self.closed,
         ]
         .into_iter()
         .try_for_each(|cell| cell.traverse(visit, |object, visit| visit.call(object)))?;
-        self.ending.traverse(visit, |ending, visit| match ending {
-            Ending::Failed(exc) => visit.call(exc),
-            Ending::NotYet | Ending::Closed => Ok(()),
-        })
+        self.closed.traverse(visit)
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let (py, protocol) = (slf.py(), slf.get());
         drop((protocol.reader.take(py), protocol.strong_reader.take(py), protocol.client_connected.take(py)));
-        drop((protocol.transport.take(py), protocol.task.take(py), protocol.closed.take(py)));
-        drop((protocol.source_traceback.take(py), protocol.ending.take(py)));
+        drop((protocol.transport.take(py), protocol.task.take(py), protocol.source_traceback.take(py)));
+        protocol.closed.clear(py);
     }
 }
 

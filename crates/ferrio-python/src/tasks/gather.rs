@@ -64,6 +64,14 @@ pub(crate) fn gather<'py>(
     coros_or_futures: &Bound<'py, PyTuple>,
     return_exceptions: Truth,
 ) -> PyResult<Bound<'py, PyAny>> {
+    gather_all(coros_or_futures, return_exceptions.0)
+}
+
+/// As [`gather`].
+pub(crate) fn gather_all<'py>(
+    coros_or_futures: &Bound<'py, PyTuple>,
+    return_exceptions: bool,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = coros_or_futures.py();
     if coros_or_futures.is_empty() {
         let loop_ref = LoopRef::new(&asyncio::get_event_loop(py)?.call0()?);
@@ -71,7 +79,7 @@ pub(crate) fn gather<'py>(
         Future::resolve(&outer, PyList::empty(py).into_any())?;
         return Ok(outer.into_any());
     }
-    let outer = GatheringFuture::new(py, return_exceptions.0)?;
+    let outer = GatheringFuture::new(py, return_exceptions)?;
     let already_done = GatheringFuture::begin(&outer, coros_or_futures)?;
     for child in already_done {
         ChildDone::notified(&outer, &child)?;

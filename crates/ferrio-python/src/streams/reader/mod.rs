@@ -124,7 +124,7 @@ impl StreamReader {
         self.plain.get(py)
     }
 
-    pub(super) fn set_transport(this: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn set_transport(this: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
         let (py, reader) = (this.py(), this.get());
         if reader.transport.with(py, |transport| transport.is_some()) {
             return Err(PyAssertionError::new_err("Transport already set"));
