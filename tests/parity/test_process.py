@@ -94,7 +94,10 @@ def test_what_is_refused(parity):
 # Talking to it
 
 
-@pytest.mark.parametrize("data", [None, b"", b"some data", b"x" * MUCH, bytearray(b"mutable")])
+NOTHING = pytest.param(None, marks=pytest.mark.asyncio_since("3.12", "the end of an input that is None"))
+
+
+@pytest.mark.parametrize("data", [NOTHING, b"", b"some data", b"x" * MUCH, bytearray(b"mutable")])
 def test_communicate(parity, data):
     async def body(case):
         process = await package(case).create_subprocess_exec(*CAT, stdin=PIPE, stdout=PIPE)
