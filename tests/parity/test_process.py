@@ -287,7 +287,7 @@ def test_with_asyncios_other_half(ours):
         loop.close()
 
 
-def test_nothing_stays(loop):
+def test_nothing_stays():
     async def body():
         # Without a writer: it and the protocol know each other, as in asyncio.
         process = await shell("echo", stdin=DEVNULL)(ferrio)
@@ -300,8 +300,7 @@ def test_nothing_stays(loop):
     gc.collect()
     gc.disable()
     try:
-        gone = loop.run_until_complete(body())
-        loop.run_until_complete(turns(5))
+        gone = ferrio.run(body())
         assert [part() for part in gone] == [None] * len(gone)
     finally:
         gc.enable()
