@@ -23,7 +23,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 #: Seconds after which a module counts as hung. The slowest takes a tenth of it.
-LIMIT = 60
+LIMIT = 300
 
 
 @dataclass
