@@ -67,6 +67,22 @@ bench: $(VENV)/.tools ## ferrio beside its peers
 	tools/pip.sh $$python install -q --force-reinstall --no-deps $(TARGET)/wheels/*.whl && \
 	$$python benches/run.py
 
+# Not part of the tests: they take minutes, or another compiler.
+SECONDS = 120
+soak: develop ## minutes of mixed load with random faults; SECONDS=600 ARGS='--seed 7'
+	$(PY) tests/soak/soak.py --seconds $(SECONDS) $(ARGS)
+
+# Without leaks: what an interpreter holds when it ends is no news. The random scripts and what measures memory are left out.
+MEMCHECK = $(addprefix tests/parity/test_,transports.py connections.py servers.py sock.py datagrams.py pipes.py sendfile.py)
+memcheck: develop ## the Python tests of the transports under valgrind
+	FERRIO_SLOWDOWN=50 PYTHONMALLOC=malloc valgrind --error-exitcode=99 --leak-check=no --num-callers=30 \
+	  --suppressions=tests/memcheck/python.supp $(PY) -m pytest -q -p no:cacheprovider $(or $(ARGS),$(MEMCHECK))
+
+# `cargo install cargo-fuzz` first. TARGET is one of crates/ferrio/fuzz/fuzz_targets.
+fuzz: ## cargo-fuzz on the engine's buffers; TARGET=separators SECONDS=600
+	cd crates/ferrio/fuzz && for target in $(or $(TARGET),write_buffer read_buffer separators); do \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . $$target -- -max_total_time=$(SECONDS) || exit 1; done
+
 clean: ## removes everything that was made
 	rm -rf .venv $(TARGET) python/ferrio/*.so
 
@@ -82,4 +98,4 @@ $(VENV)/.tools: pyproject.toml | $(PY)
 	tools/pip.sh $(PY) install -q --group dev
 	touch $@
 
-.PHONY: help demo test lint format test-rust develop test-python conformance bench clean
+.PHONY: help demo test lint format test-rust develop test-python conformance bench soak memcheck fuzz clean

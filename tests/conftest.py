@@ -9,6 +9,8 @@ import pytest
 from support import case, guard, loops
 
 PATIENCE = 20
+#: How many times as long everything takes, under valgrind for one.
+SLOWDOWN = int(os.environ.get("FERRIO_SLOWDOWN", "1"))
 
 
 def pytest_configure(config):
@@ -38,7 +40,7 @@ def pytest_sessionstart(session):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
     marker = item.get_closest_marker("patience")
-    with item.config.stash[WATCHDOG].watching(marker.args[0] if marker else PATIENCE):
+    with item.config.stash[WATCHDOG].watching(SLOWDOWN * (marker.args[0] if marker else PATIENCE)):
         return (yield)
 
 

@@ -111,8 +111,12 @@ pub(super) async fn serve(
         };
         PyResult::Ok((server.unbind(), turn))
     })?;
-    if let Some(turn) = turn {
-        await_(turn).await?;
+    if let Some(turn) = turn
+        && let Err(error) = await_(turn).await
+    {
+        // Nobody will ever hear of this server.
+        Python::attach(|py| Server::close(server.bind(py)))?;
+        return Err(error);
     }
     Python::attach(|py| {
         if event_loop.get(py)?.as_super().get().debug.get(py) {
