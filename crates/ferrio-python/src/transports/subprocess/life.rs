@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
+use super::popen::popen;
 use super::{Pipe, State, SubprocessPipeProtocol, SubprocessTransport};
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
@@ -102,8 +103,7 @@ impl SubprocessTransport {
         core.check_open(py)?;
         let context = context::copy_current(py)?;
         let beginning = Bound::new(py, Future::new(py, LoopRef::Ours(new.core.clone().unbind()))?)?;
-        let popen = py.import(intern!(py, "subprocess"))?.getattr(intern!(py, "Popen"))?;
-        let process = popen.call((new.arguments,), Some(new.keywords))?;
+        let process = popen(new.arguments, new.keywords)?;
         let transport = Self {
             core: new.core.clone().unbind(),
             context,

@@ -3,6 +3,7 @@
 //! | file | topic |
 //! |---|---|
 //! | [`pipes`] | the protocol of each of the process's pipes, which tells the transport |
+//! | [`popen`](popen) | `subprocess.Popen` |
 //! | [`life`] | from the spawn to the protocol's last call |
 //! | [`methods`] | what Python sees |
 //!
@@ -18,6 +19,7 @@
 mod life;
 mod methods;
 mod pipes;
+mod popen;
 
 pub(crate) use life::NewSubprocess;
 use pipes::SubprocessPipeProtocol;
