@@ -856,7 +856,7 @@ def test_out_of_descriptors():
 
 
 def test_tools_can_tell_who_spawns(parity, monkeypatch):
-    """Who refuses calls that block inside a loop makes an exception of this one, by the names of a file and a function."""
+    """Who refuses calls that block inside a loop lets this one pass, by the names of a file and a function."""
     spawn = subprocess.Popen
 
     def body(case):
