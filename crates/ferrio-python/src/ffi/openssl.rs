@@ -22,6 +22,7 @@
 //! version as the module does. Where any of it does not fit, there is no session, and the caller does without.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
@@ -83,6 +84,7 @@ functions! {
     SSL_read_ex: fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
     SSL_write_ex: fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;
     SSL_get_error: fn(*const Ssl, c_int) -> c_int;
+    SSL_has_pending: fn(*const Ssl) -> c_int;
     ERR_clear_error: fn();
     BIO_get_new_index: fn() -> c_int;
     BIO_meth_new: fn(c_int, *const c_char) -> *mut BioMethod;
@@ -175,17 +177,40 @@ impl Library {
 }
 
 /// What a session's BIO reads from and writes to.
-#[derive(Default)]
 struct Pipe {
     input: Vec<u8>,
     /// How much of the input is read.
     position: usize,
+    /// Input that is somebody else's, and comes behind the other: a place and a length, which is 0 but within
+    /// [`Session::with_input`].
+    lent: (*const u8, usize),
     output: Vec<u8>,
 }
 
 impl Pipe {
-    fn unread(&self) -> &[u8] {
+    fn new() -> Self {
+        Self { input: Vec::new(), position: 0, lent: (ptr::null(), 0), output: Vec::new() }
+    }
+
+    fn own_unread(&self) -> &[u8] {
         self.input.get(self.position..).unwrap_or_default()
+    }
+
+    fn unread(&self) -> usize {
+        self.own_unread().len() + self.lent.1
+    }
+
+    fn read(&mut self, room: usize) -> (*const u8, usize) {
+        let own = self.own_unread();
+        if !own.is_empty() {
+            let (start, length) = (own.as_ptr(), own.len().min(room));
+            self.position += length;
+            return (start, length);
+        }
+        let (start, left) = self.lent;
+        let length = left.min(room);
+        self.lent = (start.wrapping_add(length), left - length);
+        (start, length)
     }
 }
 
@@ -205,15 +230,13 @@ unsafe extern "C" fn read(bio: *mut Bio, into: *mut c_char, room: usize, count: 
     unsafe {
         let Some((pipe, functions)) = pipe(bio) else { return -1 };
         (functions.BIO_clear_flags)(bio, BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY);
-        let unread = pipe.unread();
-        let length = unread.len().min(room);
+        let (start, length) = pipe.read(room);
         *count = length;
         if length == 0 {
             (functions.BIO_set_flags)(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY);
             return -1;
         }
-        ptr::copy_nonoverlapping(unread.as_ptr(), into.cast(), length);
-        pipe.position += length;
+        ptr::copy_nonoverlapping(start, into.cast(), length);
     }
     1
 }
@@ -234,7 +257,7 @@ unsafe extern "C" fn control(bio: *mut Bio, command: c_int, _: c_long, _: *mut c
     let Some((pipe, _)) = (unsafe { pipe(bio) }) else { return 0 };
     match command {
         BIO_CTRL_FLUSH | BIO_CTRL_DUP => 1,
-        BIO_CTRL_PENDING => pipe.unread().len() as c_long,
+        BIO_CTRL_PENDING => pipe.unread() as c_long,
         BIO_CTRL_WPENDING => pipe.output.len() as c_long,
         _ => 0,
     }
@@ -311,7 +334,7 @@ impl Session {
         // memory BIOs lose the references that the `SSL` had, and keep those of their objects.
         unsafe {
             let bio = NonNull::new((functions.BIO_new)(library.method.as_ptr()))?;
-            (functions.BIO_set_data)(bio.as_ptr(), Box::into_raw(Box::<Pipe>::default()).cast());
+            (functions.BIO_set_data)(bio.as_ptr(), Box::into_raw(Box::new(Pipe::new())).cast());
             (functions.BIO_set_init)(bio.as_ptr(), 1);
             (functions.SSL_set_bio)(ssl.as_ptr(), bio.as_ptr(), bio.as_ptr());
             Some(Self { owner: owner.unbind(), library, ssl, bio })
@@ -335,7 +358,7 @@ impl Session {
     /// Has the session read `data` next, behind what is not read yet. Returns a buffer that is no longer needed.
     pub(crate) fn feed(&mut self, data: Vec<u8>) -> Vec<u8> {
         let pipe = self.pipe();
-        if pipe.unread().is_empty() {
+        if pipe.own_unread().is_empty() {
             pipe.position = 0;
             std::mem::replace(&mut pipe.input, data)
         } else {
@@ -349,13 +372,46 @@ impl Session {
 
     /// How many bytes of the input are not read.
     pub(crate) fn unread(&mut self) -> usize {
-        self.pipe().unread().len()
+        self.pipe().unread()
+    }
+
+    /// Has the session read `data` next, behind what is not read yet, for as long as `f` runs; what is unread then is
+    /// kept, which means a copy.
+    pub(crate) fn with_input<R>(&mut self, data: &[u8], f: impl FnOnce(&mut Self) -> R) -> R {
+        /// Takes the loan back, however `f` ends.
+        struct Loan<'a>(&'a mut Session);
+
+        impl Drop for Loan<'_> {
+            fn drop(&mut self) {
+                let pipe = self.0.pipe();
+                let (start, length) = std::mem::replace(&mut pipe.lent, (ptr::null(), 0));
+                if length == 0 {
+                    return;
+                }
+                if pipe.own_unread().is_empty() {
+                    pipe.position = 0;
+                    pipe.input.clear();
+                }
+                // SAFETY: the end of `data`, which outlives the loan.
+                pipe.input.extend_from_slice(unsafe { std::slice::from_raw_parts(start, length) });
+            }
+        }
+
+        self.pipe().lent = (data.as_ptr(), data.len());
+        let loan = Loan(self);
+        f(&mut *loan.0)
+    }
+
+    /// Whether there is nothing to read: neither in the input nor in the library.
+    pub(crate) fn is_drained(&mut self) -> bool {
+        // SAFETY: the owner keeps the `SSL` alive; the function only looks.
+        self.pipe().unread() == 0 && unsafe { (self.functions().SSL_has_pending)(self.ssl.as_ptr()) } == 0
     }
 
     /// The input's buffer, if all of it is read.
     pub(crate) fn take_spent(&mut self) -> Vec<u8> {
         let pipe = self.pipe();
-        if pipe.unread().is_empty() {
+        if pipe.own_unread().is_empty() {
             pipe.position = 0;
             std::mem::take(&mut pipe.input)
         } else {
@@ -371,13 +427,28 @@ impl Session {
     /// Reads into `into`, one record at most. Can run Python code: the context's callbacks.
     #[inline]
     pub(crate) fn read(&mut self, _py: Python<'_>, into: &mut [u8]) -> Outcome {
+        // SAFETY: as much room is there.
+        unsafe { self.read_to(into.as_mut_ptr().cast(), into.len()) }
+    }
+
+    /// As [`read`](Self::read), into memory that need not hold anything yet.
+    #[inline]
+    pub(crate) fn read_uninit(&mut self, _py: Python<'_>, into: &mut [MaybeUninit<u8>]) -> Outcome {
+        // SAFETY: as much room is there, and the library only writes.
+        unsafe { self.read_to(into.as_mut_ptr().cast(), into.len()) }
+    }
+
+    /// # Safety
+    ///
+    /// The library may write `room` bytes to `start`.
+    #[inline]
+    unsafe fn read_to(&mut self, start: *mut c_void, room: usize) -> Outcome {
         let mut count = 0;
         let functions = self.functions();
-        // SAFETY: the owner keeps the `SSL` alive, and the session is used by one at a time; as many bytes are at `into`.
+        // SAFETY: as this function's; the owner keeps the `SSL` alive, and the session is used by one at a time.
         unsafe {
             (functions.ERR_clear_error)();
-            let result =
-                (functions.SSL_read_ex)(self.ssl.as_ptr(), into.as_mut_ptr().cast(), into.len(), &raw mut count);
+            let result = (functions.SSL_read_ex)(self.ssl.as_ptr(), start, room, &raw mut count);
             self.outcome(result, count)
         }
     }
@@ -403,7 +474,7 @@ impl Session {
 
     #[cold]
     fn failure(&self, result: c_int) -> Outcome {
-        // SAFETY: as in `read`; nothing of the library was called in between.
+        // SAFETY: as in `read_to`; nothing of the library was called in between.
         match unsafe { (self.functions().SSL_get_error)(self.ssl.as_ptr(), result) } {
             SSL_ERROR_WANT_READ | SSL_ERROR_WANT_WRITE => Outcome::Again,
             SSL_ERROR_ZERO_RETURN => Outcome::Closed,

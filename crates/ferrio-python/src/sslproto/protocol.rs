@@ -53,6 +53,13 @@ impl NativeProtocol for TlsProtocol {
     fn received(this: &Bound<'_, Self>) -> PyResult<()> {
         TlsTransport::advance(this.get().transport(this.py()))
     }
+
+    #[inline]
+    fn receive(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+        TlsTransport::receive(this.get().transport(this.py()), data)
+    }
+
+    const RECEIVES: bool = true;
 }
 
 #[pymethods]

@@ -2,20 +2,24 @@
 //!
 //! # Budget of a received message
 //!
-//! On the direct engine: what the transport below needs, a copy of the ciphertext, the library's decryption, and one
-//! `bytes` of the message's size. All records that have come are handed over at once.
+//! On the direct engine: what the transport below needs, the library's decryption, and one `bytes` of the message's size.
+//! The ciphertext lies where the transport below has received it; all records that have come are handed over at once.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
-use super::engine::End;
+use super::engine::{End, Engine};
 use super::{Phase, TlsTransport, buffers};
 use crate::asyncio;
 use crate::ffi::buffer::with_bytes_mut;
 use crate::ffi::bytes;
 use crate::ffi::call::call1;
 use crate::transports::protocol::Receiver;
+
+/// What is decrypted right into a `bytes`, which is then shrunk, in bytes. Less is quicker copied.
+const LARGE: usize = 4096;
 
 impl TlsTransport {
     /// Keeps ciphertext until [`advance`](Self::advance). Runs no Python code.
@@ -29,47 +33,68 @@ impl TlsTransport {
         });
     }
 
+    /// Ciphertext has come. Where it can be decrypted at once, it is not copied.
+    #[inline]
+    pub(super) fn receive(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+        let py = this.py();
+        let own = this.get();
+        let is_simple = own.phase.get(py) == Phase::Wrapped
+            && !own.flags.get(py).reading_paused
+            && own.inbox.with(py, |inbox| inbox.is_empty())
+            && own.engine.try_use(py).is_some();
+        if !is_simple {
+            own.take_in(py, data);
+            return Self::advance(this);
+        }
+        Self::read_behind(this, data)?;
+        if own.flags.get(py).again { Self::advance(this) } else { Ok(()) }
+    }
+
     /// Hands over what can be decrypted, and sends what the library, or the protocol, has to say to it.
     pub(super) fn read_some(this: &Bound<'_, Self>) -> PyResult<()> {
+        Self::read_behind(this, &[])
+    }
+
+    /// The same, with `input` behind what was received before.
+    fn read_behind(this: &Bound<'_, Self>, input: &[u8]) -> PyResult<()> {
         let py = this.py();
         let own = this.get();
         if !matches!(own.phase.get(py), Phase::Wrapped | Phase::Flushing) {
             return Ok(());
         }
-        let delivered = if own.flags.get(py).reading_paused { Ok(()) } else { Self::deliver(this) };
+        let delivered = if own.flags.get(py).reading_paused { Ok(()) } else { Self::deliver(this, input) };
         delivered
             .and_then(|()| Self::write_waiting(this, false))
             .and_then(|()| Self::control_lower_reading(this))
             .or_else(|error| Self::fatal_error(this, error, "Fatal error on SSL protocol"))
     }
 
-    fn deliver(this: &Bound<'_, Self>) -> PyResult<()> {
+    fn deliver(this: &Bound<'_, Self>, input: &[u8]) -> PyResult<()> {
         let py = this.py();
         let own = this.get();
+        let mut input = input;
         // The protocol can do anything in between, pause or close for two.
         while matches!(own.phase.get(py), Phase::Wrapped | Phase::Flushing) && !own.flags.get(py).reading_paused {
             let Some(receiver) = own.upper.receiver(py)? else { return Ok(()) };
+            // The engine keeps what it does not use.
+            let input = std::mem::take(&mut input);
             let end = match &receiver {
                 Receiver::Data(data_received) => {
-                    let Some((data, end)) = own.decrypt(py, |data| match data {
-                        [] => Ok(None),
-                        data => bytes::copy(py, data).map(Some),
-                    }) else {
-                        return Ok(());
-                    };
-                    if let Some(data) = data? {
+                    let Some((data, end)) = own.decrypt_to_bytes(py, input) else { return own.put_off(py, input) };
+                    let data = data?;
+                    if !data.as_bytes().is_empty() {
                         call1(data_received.bind(py), data.as_any())?;
                     }
                     end
                 }
                 Receiver::Native(native) => {
-                    let Some((received, end)) = own.decrypt(py, |data| {
+                    let Some((received, end)) = own.decrypt(py, input, |data| {
                         if !data.is_empty() {
                             native.take_in(py, data);
                         }
                         !data.is_empty()
                     }) else {
-                        return Ok(());
+                        return own.put_off(py, input);
                     };
                     if received {
                         native.received(py)?;
@@ -77,9 +102,9 @@ impl TlsTransport {
                     end
                 }
                 Receiver::Buffered { get_buffer, buffer_updated } => {
-                    match own.decrypt_into_buffer(py, get_buffer.bind(py), buffer_updated.bind(py))? {
+                    match own.decrypt_into_buffer(py, input, get_buffer.bind(py), buffer_updated.bind(py))? {
                         Some(end) => end,
-                        None => return Ok(()),
+                        None => return own.put_off(py, input),
                     }
                 }
             };
@@ -100,40 +125,69 @@ impl TlsTransport {
         Ok(())
     }
 
+    /// Keeps input that came while the engine is in use: who uses it will come back for it.
+    #[cold]
+    fn put_off(&self, py: Python<'_>, input: &[u8]) -> PyResult<()> {
+        if !input.is_empty() {
+            self.take_in(py, input);
+        }
+        Ok(())
+    }
+
     /// Decrypts what there is, and shows it to `keep`, which must run no Python code. `None` if the engine is in use.
     #[inline]
-    fn decrypt<R>(&self, py: Python<'_>, keep: impl FnOnce(&[u8]) -> R) -> Option<(R, End)> {
+    fn decrypt<R>(&self, py: Python<'_>, input: &[u8], keep: impl FnOnce(&[u8]) -> R) -> Option<(R, End)> {
         let mut plain = buffers::take_plain(py);
-        let decrypted = self.decrypt_into(py, &mut plain);
+        let decrypted = self.decrypt_into(py, input, &mut plain);
         let kept = decrypted.map(|(count, end)| (keep(&plain[..count]), end));
         buffers::give_plain(py, plain);
         kept
     }
 
+    /// As [`decrypt`](Self::decrypt), to a `bytes`. What is large is not copied into it, but decrypted there.
     #[inline]
-    fn decrypt_into(&self, py: Python<'_>, plain: &mut [u8]) -> Option<(usize, End)> {
+    fn decrypt_to_bytes<'py>(&self, py: Python<'py>, input: &[u8]) -> Option<(PyResult<Bound<'py, PyBytes>>, End)> {
+        if input.len() >= LARGE {
+            // Records are larger than what is in them. What does not fit, for the beginning of a record was there before,
+            // is for the next round.
+            match self.prepared(py, |engine| engine.read_bytes(py, input, input.len()))? {
+                Ok(Some(Ok((data, end)))) => return Some((Ok(data), end)),
+                Ok(None) => {}
+                Ok(Some(Err(error))) | Err(error) => return Some((Err(error), End::Again)),
+            }
+        }
+        self.decrypt(py, input, |data| bytes::copy(py, data))
+    }
+
+    #[inline]
+    fn decrypt_into(&self, py: Python<'_>, input: &[u8], plain: &mut [u8]) -> Option<(usize, End)> {
+        let read = self.prepared(py, |engine| engine.read(py, input, plain))?;
+        Some(read.unwrap_or_else(|error| (0, End::Failed(error))))
+    }
+
+    /// Runs `f` with the engine, when that has what was received before and a buffer for what is to be sent.
+    #[inline]
+    fn prepared<R>(&self, py: Python<'_>, f: impl FnOnce(&mut Engine) -> R) -> Option<PyResult<R>> {
         self.with_engine(py, |engine| {
             let inbox = self.inbox.take(py);
             if !inbox.is_empty() {
-                match engine.feed(py, inbox) {
-                    Ok(spent) => buffers::give(py, spent),
-                    Err(error) => return (0, End::Failed(error)),
-                }
+                buffers::give(py, engine.feed(py, inbox)?);
             }
             buffers::give(py, engine.lend_output(buffers::take(py)));
-            let read = engine.read(py, plain);
+            let read = f(engine);
             buffers::give(py, engine.take_spent());
-            read
+            Ok(read)
         })
     }
 
     fn decrypt_into_buffer<'py>(
         &self,
         py: Python<'py>,
+        input: &[u8],
         get_buffer: &Bound<'py, PyAny>,
         buffer_updated: &Bound<'py, PyAny>,
     ) -> PyResult<Option<End>> {
-        let hint = self.unread(py)?;
+        let hint = self.unread(py)? + input.len();
         let buffer = call1(get_buffer, hint.into_pyobject(py)?.as_any())?;
         let room = buffer.len()?;
         if room == 0 {
@@ -141,7 +195,7 @@ impl TlsTransport {
         }
         let mut plain = buffers::take_plain(py);
         let limit = room.min(plain.len());
-        let decrypted = self.decrypt_into(py, &mut plain[..limit]);
+        let decrypted = self.decrypt_into(py, input, &mut plain[..limit]);
         let copied = decrypted.map(|(count, end)| {
             let copied = with_bytes_mut(&buffer, |bytes| match bytes.get_mut(..count) {
                 Some(bytes) => {

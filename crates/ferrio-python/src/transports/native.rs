@@ -31,13 +31,30 @@ pub(crate) trait NativeProtocol: PyClass {
     ///
     /// What `data_received` would raise; the transport does with it what it does then.
     fn received(this: &Bound<'_, Self>) -> PyResult<()>;
+
+    /// Does both at once, where data may be used while Python code runs: who has it calls this then, with memory that is
+    /// its own for the time.
+    ///
+    /// # Errors
+    ///
+    /// As [`received`](Self::received).
+    fn receive(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+        Self::take_in(this, data);
+        Self::received(this)
+    }
+
+    /// Whether [`receive`](Self::receive) saves a copy.
+    const RECEIVES: bool = false;
 }
+
+type Receive = fn(&Bound<'_, PyAny>, &[u8]) -> PyResult<()>;
 
 /// A class's functions.
 #[derive(Debug)]
 struct Table {
     take_in: fn(&Bound<'_, PyAny>, &[u8]),
     received: fn(&Bound<'_, PyAny>) -> PyResult<()>,
+    receive: Option<Receive>,
 }
 
 struct TableOf<T>(std::marker::PhantomData<T>);
@@ -50,6 +67,7 @@ impl<T: NativeProtocol> TableOf<T> {
             }
         },
         received: |object| T::received(object.cast::<T>()?),
+        receive: if T::RECEIVES { Some(|object, data| T::receive(object.cast::<T>()?, data)) } else { None },
     };
 }
 
@@ -102,6 +120,12 @@ impl Native {
     #[inline]
     pub(crate) fn received(&self, py: Python<'_>) -> PyResult<()> {
         (self.table.received)(self.object.bind(py))
+    }
+
+    /// [`NativeProtocol::receive`], where it saves a copy. Can run Python code.
+    #[inline]
+    pub(super) fn receiver(&self) -> Option<impl Fn(Python<'_>, &[u8]) -> PyResult<()>> {
+        self.table.receive.map(|receive| move |py: Python<'_>, data: &[u8]| receive(self.object.bind(py), data))
     }
 
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

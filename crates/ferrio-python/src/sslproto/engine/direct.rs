@@ -1,5 +1,6 @@
 //! Data by OpenSSL's own functions.
 
+use ferrio::net::Transfer;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
@@ -7,7 +8,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Progress, Step};
+use super::{End, Progress};
+use crate::ffi::bytes;
 use crate::ffi::openssl::{Outcome, Session};
 
 /// Whether a connection of this context may have its data taken past Python.
@@ -56,14 +58,33 @@ impl Direct {
         if output.capacity() == 0 { std::mem::replace(output, buffer) } else { buffer }
     }
 
+    /// See `Engine::read`.
     #[inline]
-    pub(super) fn read(&mut self, object: &Bound<'_, PyAny>, into: &mut [u8]) -> PyResult<Step> {
-        match self.0.read(object.py(), into) {
-            Outcome::Done(count) => Ok(Step::Done(count)),
-            Outcome::Again => Ok(Step::Again),
-            Outcome::Closed => Ok(Step::Closed),
-            Outcome::Failed => Err(failure(object, |object| object.call_method1(intern!(object.py(), "read"), (1,)))),
-        }
+    pub(super) fn read(&mut self, object: &Bound<'_, PyAny>, input: &[u8], into: &mut [u8]) -> (usize, End) {
+        self.0.with_input(input, |session| fill(object, session, into, |session, rest| session.read(object.py(), rest)))
+    }
+
+    /// See `Engine::read_bytes`.
+    #[inline]
+    pub(super) fn read_bytes<'py>(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        input: &[u8],
+        room: usize,
+    ) -> PyResult<(Bound<'py, PyBytes>, End)> {
+        let py = object.py();
+        self.0.with_input(input, |session| {
+            let mut end = End::Again;
+            let received = bytes::receive(py, room, |memory| {
+                let (count, why) = fill(object, session, memory, |session, rest| session.read_uninit(py, rest));
+                end = why;
+                Ok(Transfer::Done(count))
+            });
+            match received?? {
+                Some(data) => Ok((data, end)),
+                None => unreachable!("reading ends with a count"),
+            }
+        })
     }
 
     #[inline]
@@ -81,6 +102,37 @@ impl Direct {
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(self.0.owner())
     }
+}
+
+/// Reads until `into` is full or there is nothing more.
+#[inline]
+fn fill<T>(
+    object: &Bound<'_, PyAny>,
+    session: &mut Session,
+    into: &mut [T],
+    read: impl Fn(&mut Session, &mut [T]) -> Outcome,
+) -> (usize, End) {
+    let mut count = 0;
+    let end = loop {
+        if count == into.len() {
+            break End::Full;
+        }
+        match read(session, &mut into[count..]) {
+            Outcome::Done(more) => {
+                count += more;
+                // The usual end, told without another look into the library's depths.
+                if session.is_drained() {
+                    break End::Again;
+                }
+            }
+            Outcome::Again => break End::Again,
+            Outcome::Closed => break End::Closed,
+            Outcome::Failed => {
+                break End::Failed(failure(object, |object| object.call_method1(intern!(object.py(), "read"), (1,))));
+            }
+        }
+    };
+    (count, end)
 }
 
 /// The error that is in the library's queue, as the object raises it: with the library's name, the reason and the text.

@@ -18,7 +18,7 @@ use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
 use self::direct::Direct;
 use self::portable::Portable;
@@ -150,26 +150,32 @@ impl Engine {
         progress(py, self.object.bind(py).call_method0(intern!(py, "unwrap")))
     }
 
-    /// Decrypts into `into` until it is full or there is nothing more.
-    pub(super) fn read(&mut self, py: Python<'_>, into: &mut [u8]) -> (usize, End) {
-        let mut count = 0;
-        let end = loop {
-            if count == into.len() {
-                break End::Full;
-            }
-            let rest = &mut into[count..];
-            let step = match &mut self.io {
-                Io::Direct(direct) => direct.read(self.object.bind(py), rest),
-                Io::Portable(_) => portable::read(self.object.bind(py), rest),
-            };
-            match step {
-                Ok(Step::Done(read)) => count += read,
-                Ok(Step::Again) => break End::Again,
-                Ok(Step::Closed) => break End::Closed,
-                Err(error) => break End::Failed(error),
-            }
-        };
-        (count, end)
+    /// Decrypts into `into`, behind `input` being received, until it is full or there is nothing more.
+    #[inline]
+    pub(super) fn read(&mut self, py: Python<'_>, input: &[u8], into: &mut [u8]) -> (usize, End) {
+        let object = self.object.bind(py);
+        match &mut self.io {
+            Io::Direct(direct) => direct.read(object, input, into),
+            Io::Portable(portable) => match portable.feed(py, input) {
+                Ok(()) => portable::read(object, into),
+                Err(error) => (0, End::Failed(error)),
+            },
+        }
+    }
+
+    /// As [`read`](Self::read), into a new `bytes` of at most `room` bytes; `None` if it goes the other way, and nothing
+    /// has been done.
+    #[inline]
+    pub(super) fn read_bytes<'py>(
+        &mut self,
+        py: Python<'py>,
+        input: &[u8],
+        room: usize,
+    ) -> Option<PyResult<(Bound<'py, PyBytes>, End)>> {
+        match &mut self.io {
+            Io::Direct(direct) => Some(direct.read_bytes(self.object.bind(py), input, room)),
+            Io::Portable(_) => None,
+        }
     }
 
     /// Encrypts `data`, which is not empty: all of it, or nothing if the peer must say something first.
@@ -192,13 +198,6 @@ impl Engine {
             Io::Portable(portable) => portable.traverse(visit),
         }
     }
-}
-
-/// What came of one read.
-enum Step {
-    Done(usize),
-    Again,
-    Closed,
 }
 
 fn progress(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Progress> {

@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Progress, Step, progress, wants_more};
+use super::{End, Progress, progress, wants_more};
 use crate::ffi::bytes;
 
 #[derive(Debug)]
@@ -42,17 +42,29 @@ impl Portable {
     }
 }
 
-pub(super) fn read(object: &Bound<'_, PyAny>, into: &mut [u8]) -> PyResult<Step> {
+/// See `Engine::read`; all input has been fed.
+pub(super) fn read(object: &Bound<'_, PyAny>, into: &mut [u8]) -> (usize, End) {
     let py = object.py();
-    match object.call_method1(intern!(py, "read"), (into.len(),)) {
-        Ok(data) => {
-            let data = data.cast::<PyBytes>()?.as_bytes();
-            into[..data.len()].copy_from_slice(data);
-            Ok(if data.is_empty() { Step::Closed } else { Step::Done(data.len()) })
+    let mut count = 0;
+    let end = loop {
+        if count == into.len() {
+            break End::Full;
         }
-        Err(error) if wants_more(py, &error) => Ok(Step::Again),
-        Err(error) => Err(error),
-    }
+        match object.call_method1(intern!(py, "read"), (into.len() - count,)) {
+            Ok(data) => match data.cast::<PyBytes>() {
+                Ok(data) if data.as_bytes().is_empty() => break End::Closed,
+                Ok(data) => {
+                    let data = data.as_bytes();
+                    into[count..count + data.len()].copy_from_slice(data);
+                    count += data.len();
+                }
+                Err(error) => break End::Failed(error.into()),
+            },
+            Err(error) if wants_more(py, &error) => break End::Again,
+            Err(error) => break End::Failed(error),
+        }
+    };
+    (count, end)
 }
 
 pub(super) fn write(object: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<Progress> {

@@ -13,6 +13,8 @@
 //! A protocol of ours ([`native`](crate::transports::native)) takes the bytes out of the shared memory itself: no
 //! allocation here, and no call into Python.
 
+use std::io;
+
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{Transfer, socket};
 use ferrio::stream::{LARGEST, Room, SCRATCH};
@@ -35,6 +37,9 @@ use crate::transports::protocol::Receiver;
 
 /// Where messages are received, all connections' in turn. Nothing is in it between two calls.
 static SHARED: GilCell<[u8; LARGEST]> = GilCell::new([0; LARGEST]);
+
+/// The same for protocols that use what was received while Python code runs; none while one does.
+static LENT: GilCell<Option<Box<[u8]>>> = GilCell::new(None);
 
 /// A transport that has input, an end of file or an error to read.
 pub(super) struct ReadReady;
@@ -101,6 +106,20 @@ impl SocketTransport {
             Room::Scratch => SCRATCH,
             Room::Own(room) => room.min(LARGEST),
         };
+        if let Some(receive) = protocol.receiver() {
+            let mut lent = LENT.take(py).unwrap_or_else(|| vec![0; LARGEST].into_boxed_slice());
+            let received = socket::recv(borrow(transport.fd), &mut lent[..room]);
+            let done = match received {
+                Ok(Transfer::Done(count @ 1..)) => {
+                    read_size.record(count);
+                    transport.read_size.set(py, read_size);
+                    Some(receive(py, &lent[..count]))
+                }
+                _ => None,
+            };
+            drop(LENT.replace(py, Some(lent)));
+            return Self::handed_over(this, received, || done.unwrap_or(Ok(())));
+        }
         let received = SHARED.with(py, |shared| {
             let received = socket::recv(borrow(transport.fd), &mut shared[..room]);
             if let Ok(Transfer::Done(count @ 1..)) = received {
@@ -108,15 +127,25 @@ impl SocketTransport {
             }
             received
         });
+        if let Ok(Transfer::Done(count @ 1..)) = received {
+            read_size.record(count);
+            transport.read_size.set(py, read_size);
+        }
+        Self::handed_over(this, received, || protocol.received(py))
+    }
+
+    /// Deals with what came of receiving, where a protocol of ours has what came; `tell` tells it.
+    #[inline]
+    fn handed_over(
+        this: &Bound<'_, Self>,
+        received: io::Result<Transfer>,
+        tell: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
+        let py = this.py();
         match received {
             Ok(Transfer::Done(0)) => Self::end_of_input(this),
-            Ok(Transfer::Done(count)) => {
-                read_size.record(count);
-                transport.read_size.set(py, read_size);
-                protocol.received(py).or_else(|error| {
-                    Self::fatal_error(this, error, "Fatal error: protocol.data_received() call failed.")
-                })
-            }
+            Ok(Transfer::Done(_)) => tell()
+                .or_else(|error| Self::fatal_error(this, error, "Fatal error: protocol.data_received() call failed.")),
             Ok(Transfer::WouldBlock) => Ok(()),
             Err(error) => Self::fatal_error(this, os_error(py, &error), "Fatal read error on socket transport"),
         }
