@@ -196,3 +196,30 @@ def test_entries_are_dataclasses():
     ]
     with pytest.raises(dataclasses.FrozenInstanceError):
         ferrio.FrameCallGraphEntry(None).frame = 1
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "capture_call_graph"), reason="asyncio has a call graph since Python 3.14")
+@pytest.mark.parametrize("factory", [ferrio.new_event_loop, asyncio.new_event_loop])
+def test_asyncios_own_helpers_are_edges(factory):
+    """A program of asyncio's, on ferrio's loop alone: its groups and gatherings show in its call graph."""
+
+    async def grouping(coroutine):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(coroutine, name="inner")
+
+    async def gathering(coroutine):
+        await asyncio.gather(asyncio.create_task(coroutine, name="outer"))
+
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(gathering(grouping(leaf(future))), name="parent")
+        for _ in range(4):
+            await asyncio.sleep(0)
+        (inner,) = shape(asyncio.capture_call_graph(future))[2]
+        (outer,) = inner[2]
+        assert (inner[0], outer[0], outer[2]) == ("inner", "outer", [("parent", ["gathering"], [])])
+        future.set_result(None)
+        await task
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())

@@ -8,7 +8,7 @@ its tasks and futures.
 import asyncio as _asyncio
 from asyncio import AbstractEventLoop as _AbstractEventLoop
 
-from ferrio import _all_tasks
+from ferrio import _all_tasks, _awaited_by
 from ferrio._ferrio import (
     ALL_COMPLETED,
     FIRST_COMPLETED,
@@ -213,6 +213,7 @@ __all__ = (
 )
 
 _all_tasks.watch()
+_awaited_by.watch()
 
 
 def __getattr__(name: str) -> object:
