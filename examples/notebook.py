@@ -19,7 +19,7 @@ import sys
 import ferrio
 
 # asyncio.run() and asyncio.Runner() make asyncio's own loop. ferrio has both, so these two names are all that changes.
-asyncio.run, asyncio.Runner = ferrio.run, ferrio.Runner
+asyncio.run, asyncio.Runner = ferrio.run, ferrio.Runner  # type: ignore[assignment, misc]
 
 
 def heading(text):

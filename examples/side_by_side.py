@@ -30,7 +30,8 @@ async def ping_pong(count):
             if served:
                 served.set_result(None)
             await ball
-        ball.cancel()
+        if ball is not None:
+            ball.cancel()
 
     first, second = asyncio.create_task(play()), asyncio.create_task(play())
     done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)

@@ -31,6 +31,7 @@ def news(path: str, file: BinaryIO, interval: float) -> asyncio.Future[None]:
     """A future that is done once there is news of the file."""
     loop = asyncio.get_running_loop()
     future = loop.create_future()
+    timer: asyncio.Handle
 
     def look() -> None:
         nonlocal timer

@@ -1,4 +1,4 @@
-"""The stubs say what the extension has: mypy's stubtest compares them."""
+"""The stubs say what the extension has, as mypy's stubtest finds. Programs that use it pass the type checkers."""
 
 import subprocess
 import sys
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-ALLOWLIST = Path(__file__).with_name("stubtest-allowlist.txt")
+TESTS = Path(__file__).parent
+ALLOWLIST = TESTS / "stubtest-allowlist.txt"
+TYPED = [TESTS / "typed" / "usage.py", *sorted((TESTS.parent / "examples").glob("*.py"))]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="mypy has the newest names for the newest Pythons only")
@@ -15,4 +17,14 @@ def test_stubs_and_extension_agree(tmp_path):
     command = [sys.executable, "-m", "mypy.stubtest", "ferrio", "--concise", "--allowlist", str(ALLOWLIST)]
     # Elsewhere than in the checkout, whose python/ would be found twice.
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="mypy has the newest names for the newest Pythons only")
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_programs_pass_the_type_checkers(checker):
+    pytest.importorskip(checker, reason=f"{checker} is not installed")
+    options = ["--strict-equality"] if checker == "mypy" else ["--pythonpath", sys.executable]
+    command = [sys.executable, "-m", checker, *options, *map(str, TYPED)]
+    result = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
