@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -147,32 +148,35 @@ class Script:
     async def peer_sends(self, size):
         with contextlib.suppress(OSError):
             self.sent += self.theirs.send(b"x" * size)
-        # Networks take their time.
-        for _ in range(1000):
-            if self.protocol.count == self.sent or not self.transport.is_reading():
-                break
+        await self.noticed(lambda: self.protocol.count == self.sent)
+
+    async def noticed(self, condition):
+        """What the peer did has arrived, if we look for it: networks take their time."""
+        deadline = time.monotonic() + 5
+        while self.transport.is_reading() and not condition() and time.monotonic() < deadline:
             await asyncio.sleep(0)
 
     def peer_receives(self, size):
         with contextlib.suppress(OSError):
             self.received += self.theirs.recv(size)
 
-    def peer_ends(self):
+    async def peer_ends(self):
         with contextlib.suppress(OSError):
             self.theirs.shutdown(socket.SHUT_WR)
+            await self.noticed(lambda: self.protocol.ended)
 
-    def peer_resets(self):
+    async def peer_resets(self):
         self.is_torn = True
         with contextlib.suppress(OSError):
             reset(self.theirs)
+            # Who has seen the end does not look any more.
+            await self.noticed(lambda: self.protocol.ended)
 
     async def step(self, name, *arguments):
-        if name in ("drain", "peer_sends"):
-            await getattr(self, name)(*arguments)
-        elif name == "turns":
+        if name == "turns":
             await turns(*arguments)
-        else:
-            getattr(self, name)(*arguments)
+        elif (going_on := getattr(self, name)(*arguments)) is not None:
+            await going_on
 
     async def drain(self):
         """The peer receives until nothing waits on our side."""
