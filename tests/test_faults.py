@@ -404,3 +404,34 @@ class TestManyConnections:
 
         grown = run(loop_factory, main)
         assert grown == 0 or loop_factory is asyncio.new_event_loop
+
+
+def test_a_connection_that_floods(loop_factory):
+    """Two ends that send each other all that they get, for ever: tasks and timers go on, one turn after the other."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        turned = []
+
+        class Echo(Recording):
+            def data_received(self, data):
+                turned.append(len(data))
+                self.transport.write(data)
+
+        with tcp_pair() as (ours, theirs):
+            theirs.setblocking(False)
+            first, one = await loop.create_connection(lambda: Echo(quiet), sock=ours)
+            second, other = await loop.create_connection(lambda: Echo(quiet), sock=theirs)
+            first.write(bytes(1 << 17))
+            timer = loop.create_future()
+            loop.call_later(0.01, timer.set_result, None)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            await timer
+            first.abort()
+            second.abort()
+            await one.lost
+            await other.lost
+            return len(turned)
+
+    assert run(loop_factory, main) > 10
