@@ -1,10 +1,12 @@
 """A closed loop: every method of it, what it raises, and in which words."""
 
 import asyncio
+import gc
 import inspect
 import signal
 import socket
 import threading
+import weakref
 
 import pytest
 from support.case import describe
@@ -231,3 +233,32 @@ def test_a_context_manager_that_runs_the_loop_no_more(closed):
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         runner.run(coroutine)
     coroutine.close()
+
+
+def test_a_loop_that_closes_lets_its_tasks_go(loop):
+    """Nothing runs them any more: they are destroyed with their last reference, and say so."""
+    reports = []
+    loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
+    lines = []
+
+    async def unfinished():
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            lines.append("ended")
+
+    lost, kept = loop.create_task(unfinished()), loop.create_task(unfinished())
+    turn(loop)
+    lost.itself = lost
+    reference = weakref.ref(lost)
+    del lost
+    loop.close()
+    gc.collect()
+    assert reference() is None
+    assert reports == ["Task was destroyed but it is pending!"]
+    assert lines == ["ended"]
+    assert asyncio.all_tasks(loop) == {kept}
+    del kept
+    gc.collect()
+    assert asyncio.all_tasks(loop) == set()
+    assert len(reports) == 2

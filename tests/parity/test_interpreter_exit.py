@@ -73,3 +73,53 @@ def test_what_is_left_in_a_cycle_goes_in_peace(name, keep, debug):
         """,
     )
     assert (printed, status) == (["end"], 0)
+
+
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+@pytest.mark.parametrize("tasks", [1, 100])
+def test_coroutines_that_end_with_the_interpreter_run_their_last_lines(name, tasks):
+    """An exception that Rust had to make while the interpreter was finalizing aborted the process."""
+    _, complaints, status = run_script(
+        name,
+        f"""
+        async def unfinished():
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                await asyncio.sleep(0)  # a coroutine that ignores its end
+
+        async def main():
+            for _ in range({tasks}):
+                asyncio.create_task(unfinished())
+            await asyncio.sleep(0)
+
+        loop = new_event_loop()
+        loop.run_until_complete(main())
+        """,
+    )
+    assert status == 0
+    assert "panicked" not in complaints
+
+
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+def test_errors_of_the_last_reports_are_survived(name):
+    """What an exception handler raises while the interpreter ends."""
+    _, complaints, status = run_script(
+        name,
+        """
+        class Wild(asyncio.Task):
+            def __repr__(self):
+                raise ZeroDivisionError
+
+        def handler(loop, context):
+            raise BaseException
+
+        loops = [new_event_loop(), new_event_loop()]
+        loops[1].set_exception_handler(handler)
+        for loop in loops:
+            task = Wild(asyncio.sleep(3600), loop=loop)
+            loop.run_until_complete(asyncio.sleep(0))
+        """,
+    )
+    assert status == 0
+    assert "panicked" not in complaints

@@ -93,6 +93,7 @@ imported! {
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     warn = "warnings"."warn";
+    warn_unawaited_coroutine = "warnings"."_warn_unawaited_coroutine";
 }
 
 /// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
@@ -100,13 +101,14 @@ imported! {
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
     let classes = [handle_class, timer_handle_class, future_class, task_class, server_class];
     let transports = [transport_class, read_transport_class, datagram_transport_class, subprocess_transport_class];
-    let others = [gathering_future_class, timeout_class, task_group_class, iscoroutine, current_task, all_tasks, warn];
+    let others = [gathering_future_class, timeout_class, task_group_class, iscoroutine, current_task, all_tasks];
+    let last_words = [warn, warn_unawaited_coroutine, logger, register_task];
     let locks = [lock_class, event_class, condition_class, semaphore_class, bounded_semaphore_class, barrier_class];
     let queues = [queue_class, lifo_queue_class, priority_queue_class];
     let streams = [stream_reader_class, stream_writer_class, stream_reader_protocol_class, flow_control_class];
     let processes = [process_class, subprocess_stream_protocol_class];
-    let mut names =
-        classes.into_iter().chain(transports).chain(locks).chain(streams).chain(processes).chain(queues).chain(others);
+    let known = classes.into_iter().chain(transports).chain(locks).chain(streams).chain(processes).chain(queues);
+    let mut names = known.chain(others).chain(last_words);
     names.try_for_each(|name| name(py).map(drop))
 }
 

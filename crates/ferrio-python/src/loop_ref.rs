@@ -21,6 +21,7 @@ use crate::current::CurrentTask;
 use crate::descriptors::Descriptors;
 use crate::ffi::call::call0;
 use crate::ffi::cell::{GilBound, GilCell, GilCopy};
+use crate::ffi::raise::settled;
 use crate::ffi::runnable::{self, Job, leave};
 use crate::ffi::thread::current_thread;
 
@@ -101,6 +102,15 @@ impl LoopCore {
     /// Gives back a task that is done.
     pub(crate) fn release(&self, py: Python<'_>, number: usize) -> Option<Py<PyAny>> {
         self.tasks.with(py, |tasks| tasks.try_remove(number))
+    }
+
+    /// For a loop that closes: its tasks live on for as long as somebody else keeps them, and as asyncio's own do
+    /// anyhow, they are to be seen in `all_tasks()` until then. Runs Python code.
+    pub(crate) fn let_go_of_tasks(&self, py: Python<'_>) {
+        for (_, task) in self.tasks.take(py) {
+            // It can only fail where the interpreter ends, and nobody is left to ask.
+            _ = asyncio::register_task(py).and_then(|register| register.call1((task,)));
+        }
     }
 
     /// The tasks that are not done.
@@ -421,7 +431,7 @@ pub(crate) fn try_report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound
         }
         loop_object.call_method1(intern!(py, "call_exception_handler"), (context,))
     })();
-    match result {
+    match result.map_err(|error| settled(py, error)) {
         Ok(_) => Ok(()),
         Err(error) if asyncio::leaves_the_loop(py, &error) => Err(error),
         Err(error) => {

@@ -31,7 +31,7 @@ const THREAD_JOIN_TIMEOUT: u32 = 300;
 /// The loop is made when the `with` block begins, or by the first `run()` or `get_loop()`: by `loop_factory()`, or
 /// ferrio's if that is None, which then is the thread's current loop as well. A `debug` that is not None is the loop's
 /// debug mode.
-#[pyclass(frozen, weakref, module = "ferrio")]
+#[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
 pub(crate) struct Runner {
     debug: GilCell<Option<Py<PyAny>>>,
     loop_factory: GilCell<Option<Py<PyAny>>>,
@@ -60,14 +60,16 @@ impl Embedded {
 
 #[pymethods]
 impl Runner {
+    // What a subclass is called with is its own matter, until it calls `__init__`.
     #[new]
+    #[pyo3(signature = (*_arguments, **_keywords), text_signature = "(*, debug=None, loop_factory=None)")]
+    fn __new__(_arguments: &Bound<'_, PyTuple>, _keywords: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::new(None, None)
+    }
+
     #[pyo3(signature = (*, debug=None, loop_factory=None))]
-    fn __new__(debug: Option<Py<PyAny>>, loop_factory: Option<Py<PyAny>>) -> Self {
-        Self {
-            debug: GilCell::new(debug),
-            loop_factory: GilCell::new(loop_factory),
-            state: GilCell::new(State::Created),
-        }
+    fn __init__(&self, py: Python<'_>, debug: Option<Py<PyAny>>, loop_factory: Option<Py<PyAny>>) {
+        drop((self.debug.replace(py, debug), self.loop_factory.replace(py, loop_factory)));
     }
 
     fn __enter__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
@@ -151,6 +153,14 @@ impl Runner {
 }
 
 impl Runner {
+    fn new(debug: Option<Py<PyAny>>, loop_factory: Option<Py<PyAny>>) -> Self {
+        Self {
+            debug: GilCell::new(debug),
+            loop_factory: GilCell::new(loop_factory),
+            state: GilCell::new(State::Created),
+        }
+    }
+
     fn embedded(&self, py: Python<'_>) -> Option<Embedded> {
         self.state.with(py, |state| match state {
             State::Open(embedded) => Some(embedded.clone_ref(py)),
@@ -207,7 +217,7 @@ pub(crate) fn run<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = main.py();
     refuse_inside_a_loop(py, "asyncio.run()")?;
-    let runner = Bound::new(py, Runner::__new__(debug, loop_factory))?;
+    let runner = Bound::new(py, Runner::new(debug, loop_factory))?;
     let result = Runner::run(&runner, main, None);
     chained(py, result, Runner::close(&runner))
 }

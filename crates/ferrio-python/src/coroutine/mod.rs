@@ -25,10 +25,12 @@ use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, intern};
 use smallbox::{SmallBox, smallbox};
 
+use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy, GilExclusive};
 use crate::ffi::coroutine::{self, Step};
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::pool::{self, Pool, Pooled, Spare};
+use crate::ffi::raise::settled;
 use crate::ffi::send_slots::{Driven, not_begun};
 use crate::ffi::stop_iteration;
 use crate::ffi::thread::attached;
@@ -278,7 +280,7 @@ impl Coroutine {
     fn go_on<'py>(&self, py: Python<'py>, body: &mut Option<Body>, mut progress: Progress<'py>) -> Step<'py> {
         let result = loop {
             let outcome = match progress {
-                Progress::Done(outcome) => outcome,
+                Progress::Done(outcome) => outcome.map_err(|error| settled(py, error)),
                 Progress::Waits(awaited, yielded) => return self.suspend(py, awaited, yielded),
             };
             let Some(frame) = body else { break Step::Raised(unusable(Stage::Finished)) };
@@ -407,16 +409,15 @@ impl Coroutine {
             self.finish(py);
             return Ok(());
         }
-        let exit = PyGeneratorExit::new_err(()).into_value(py).into_bound(py).into_any();
+        let exit = py.get_type::<PyGeneratorExit>().call0()?;
         match self.drive(py, Some(exit)) {
             Step::Returned(_) => Ok(()),
             Step::Yielded(_) => Err(PyRuntimeError::new_err("coroutine ignored GeneratorExit")),
-            Step::Raised(error)
-                if error.is_instance_of::<PyGeneratorExit>(py) || error.is_instance_of::<PyStopIteration>(py) =>
-            {
-                Ok(())
+            Step::Raised(error) => {
+                let error = settled(py, error);
+                let is_end = error.is_instance_of::<PyGeneratorExit>(py) || error.is_instance_of::<PyStopIteration>(py);
+                if is_end { Ok(()) } else { Err(error) }
             }
-            Step::Raised(error) => Err(error),
         }
     }
 
@@ -493,9 +494,7 @@ impl Finalize for Coroutine {
     fn finalize(this: &Bound<'_, Self>) {
         let py = this.py();
         let result = if Self::is_created(this) {
-            py.import("warnings")
-                .and_then(|warnings| warnings.call_method1(intern!(py, "_warn_unawaited_coroutine"), (this,)))
-                .map(drop)
+            asyncio::warn_unawaited_coroutine(py).and_then(|warn| warn.call1((this,))).map(drop)
         } else {
             this.get().close(py)
         };

@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use super::EventLoop;
 use crate::asyncio;
 use crate::ffi::cell::GilCopy;
+use crate::ffi::raise::settled;
 
 #[pymethods]
 impl EventLoop {
@@ -67,12 +68,15 @@ impl EventLoop {
     /// Raises only KeyboardInterrupt and SystemExit.
     fn call_exception_handler(slf: &Bound<'_, Self>, context: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
+        // Finalizers report while the interpreter ends, too.
+        let settled = |error| settled(py, error);
         let Some(handler) = slf.get().exception_handler.clone_ref(py) else {
             let result = slf.call_method1(intern!(py, "default_exception_handler"), (context,));
-            return result.map(drop).or_else(|error| log_failure(py, error, "Exception in default exception handler"));
+            let result = result.map(drop).map_err(settled);
+            return result.or_else(|error| log_failure(py, error, "Exception in default exception handler"));
         };
         let result = call_in_its_context(handler.bind(py), slf, context);
-        result.or_else(|error| {
+        result.map_err(settled).or_else(|error| {
             if asyncio::leaves_the_loop(py, &error) {
                 return Err(error);
             }
@@ -83,7 +87,7 @@ impl EventLoop {
             let result = slf.call_method1(intern!(py, "default_exception_handler"), (report,));
             let text = "Exception in default exception handler while handling an unexpected error in custom exception \
                         handler";
-            result.map(drop).or_else(|error| log_failure(py, error, text))
+            result.map(drop).map_err(settled).or_else(|error| log_failure(py, error, text))
         })
     }
 

@@ -93,6 +93,7 @@ impl EventLoop {
         core.closed.set(py, true);
         // Dropped here, outside of the engine: what goes with it may run anything.
         drop(core.engine(py).close());
+        core.let_go_of_tasks(py);
         drop(slf.get().watched.take(py));
         let executor = slf.get().executor.with(py, |executor| executor.close());
         if let Some(executor) = executor {

@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{Borrowed, PyClass};
 
+use super::raise::aside;
 use super::thread::attached;
 
 /// A class that has a last word before it is destroyed.
@@ -91,15 +92,13 @@ unsafe extern "C" fn del<T: Finalize>(object: *mut ffi::PyObject, _: *mut ffi::P
 unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {
     // SAFETY: the interpreter calls finalizers with its lock held.
     attached(unsafe { Python::assume_attached() }, |py| {
-        // An exception that is being handled must be there afterwards too.
-        let raised = PyErr::take(py);
         // SAFETY: the interpreter calls finalizers on a live object of the class.
         let object = unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<T>() };
-        // A panic must not cross the C frame; what it was about has nobody left to be told.
-        _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::finalize(&object)));
-        if let Some(raised) = raised {
-            raised.restore(py);
-        }
+        // An exception that is being handled must be there afterwards too.
+        aside(py, || {
+            // A panic must not cross the C frame; what it was about has nobody left to be told.
+            _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::finalize(&object)));
+        });
     });
 }
 

@@ -1,4 +1,6 @@
-//! Raising as the `raise` statement does.
+//! Raising as the `raise` statement does, and errors that can be looked at.
+
+use std::ptr;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
@@ -14,4 +16,43 @@ pub(crate) fn raise(exception: Bound<'_, PyBaseException>) -> PyErr {
     // sets the error that is fetched next.
     unsafe { ffi::PyErr_SetObject(ffi::Py_TYPE(exception.as_ptr()).cast(), exception.as_ptr()) };
     PyErr::fetch(py)
+}
+
+/// `error`, so that it can be looked at even while the interpreter ends. Makes the exception, if there is none yet.
+///
+/// What Rust code raises is a class and arguments until somebody looks. PyO3 makes the exception of these with the
+/// interpreter lock given up and taken back, and panics where it cannot be taken back: that is when finalizers close the
+/// last coroutines. Any error that such code looks at goes through here. At other times nothing is done.
+pub(crate) fn settled(py: Python<'_>, error: PyErr) -> PyErr {
+    // SAFETY: has no conditions.
+    if unsafe { ffi::Py_IsInitialized() } != 0 {
+        return error;
+    }
+    error.restore(py);
+    let (mut class, mut value, mut traceback) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    // SAFETY: the lock is held and an error is set, so that class and value are not null and owned afterwards.
+    #[allow(deprecated, reason = "what replaces these is there from Python 3.12 on")]
+    unsafe {
+        ffi::PyErr_Fetch(&mut class, &mut value, &mut traceback);
+        ffi::PyErr_NormalizeException(&mut class, &mut value, &mut traceback);
+        if !traceback.is_null() {
+            ffi::PyException_SetTraceback(value, traceback);
+        }
+        drop((Bound::from_owned_ptr_or_opt(py, class), Bound::from_owned_ptr_or_opt(py, traceback)));
+        PyErr::from_value(Bound::from_owned_ptr(py, value))
+    }
+}
+
+/// Runs `f` with no error set, and sets the one that was set before again, whatever it is.
+///
+/// (`PyErr::take` goes on with a panic that it finds.)
+pub(super) fn aside(_py: Python<'_>, f: impl FnOnce()) {
+    let (mut class, mut value, mut traceback) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    // SAFETY: the lock is held; what was fetched is given back. Errors that `f` left are overwritten.
+    #[allow(deprecated, reason = "what replaces these is there from Python 3.12 on")]
+    unsafe {
+        ffi::PyErr_Fetch(&mut class, &mut value, &mut traceback);
+        f();
+        ffi::PyErr_Restore(class, value, traceback);
+    }
 }

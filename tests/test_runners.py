@@ -1,0 +1,31 @@
+"""What programs do with Runner besides running it."""
+
+import ferrio
+
+
+class Named(ferrio.Runner):
+    """A subclass with arguments of its own."""
+
+    def __init__(self, name, **options):
+        super().__init__(**options)
+        self.name = name
+
+
+def test_a_subclass_has_its_own_arguments():
+    loops = []
+
+    def factory():
+        loops.append(ferrio.new_event_loop())
+        return loops[-1]
+
+    with Named("mine", debug=True, loop_factory=factory) as runner:
+        assert runner.name == "mine"
+        assert runner.run(ferrio.sleep(0, "result")) == "result"
+        assert [runner.get_loop()] == loops
+        assert loops[0].get_debug()
+
+
+def test_attributes_can_be_added():
+    with ferrio.Runner() as runner:
+        runner.purpose = "anything"
+        assert runner.purpose == "anything"
