@@ -414,3 +414,67 @@ fn destructors_may_call_the_loop() {
     event_loop.push_at(SECOND, hostile());
     drop(event_loop.close());
 }
+
+/// A message wakes who waits for it, and nothing else happens in the turn: the next one has no wait of its own.
+#[test]
+fn a_quiet_turn_is_followed_by_the_next_without_a_wait() {
+    let event_loop = stepped();
+    let log = Log::default();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let key = event_loop.reactor().insert(ours.as_raw_fd());
+    drop(event_loop.reactor().watch(key, Direction::Read, log.runnable("readiness")).unwrap());
+    let waits = Rc::new(Cell::new(0));
+    let _entered = event_loop.enter();
+    let run = |quiet: usize, noisy: usize| {
+        let wakes = |is_quiet: bool| {
+            let (inner, log) = (Rc::clone(&event_loop), log.clone());
+            call(move || {
+                inner.push(log.runnable("woken"));
+                if is_quiet {
+                    inner.ran_quietly();
+                }
+            })
+        };
+        (0..quiet).for_each(|_| event_loop.push(wakes(true)));
+        (0..noisy).for_each(|_| event_loop.push(wakes(false)));
+        let count = |times: usize| {
+            waits.set(0);
+            for _ in 0..times {
+                let waits = Rc::clone(&waits);
+                let mut park = Afterwards(move || waits.set(waits.get() + 1));
+                assert_eq!(event_loop.run_once(&mut park).unwrap(), Flow::Continue);
+            }
+            waits.get()
+        };
+        let counted = (count(1), count(1), {
+            event_loop.push(log.runnable("more"));
+            count(1)
+        });
+        assert_eq!(log.take().len(), quiet + noisy + 1);
+        counted
+    };
+    assert_eq!(run(3, 0), (1, 0, 1));
+    assert_eq!(run(2, 1), (1, 1, 1));
+    assert_eq!(run(0, 1), (1, 1, 1));
+    // The program has run between two runs of the loop, and what is to stop after its turn looks all the same.
+    let quiet = || {
+        let inner = Rc::clone(&event_loop);
+        event_loop.push(call(move || {
+            inner.push(call(|| ()));
+            inner.ran_quietly();
+        }));
+        turn(&event_loop);
+        waits.set(0);
+    };
+    let count = || {
+        let waits = Rc::clone(&waits);
+        assert_eq!(event_loop.run_once(&mut Afterwards(|| waits.set(waits.get() + 1))).unwrap(), Flow::Continue);
+        waits.get()
+    };
+    quiet();
+    drop(event_loop.enter());
+    assert_eq!(count(), 1);
+    quiet();
+    event_loop.hurry();
+    assert_eq!(count(), 1);
+}

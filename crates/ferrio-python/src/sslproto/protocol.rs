@@ -9,7 +9,7 @@ use super::TlsTransport;
 use crate::asyncio;
 use crate::classes::stands_for;
 use crate::ffi::buffer::with_bytes;
-use crate::transports::native::NativeProtocol;
+use crate::transports::native::{NativeProtocol, Ran};
 
 /// The protocol of the transport below, as `asyncio.Protocol`.
 #[pyclass(frozen, weakref, module = "ferrio")]
@@ -50,13 +50,13 @@ impl NativeProtocol for TlsProtocol {
     }
 
     #[inline]
-    fn received(this: &Bound<'_, Self>) -> PyResult<()> {
-        TlsTransport::advance(this.get().transport(this.py()))
+    fn received(this: &Bound<'_, Self>) -> PyResult<Ran> {
+        TlsTransport::advance(this.get().transport(this.py())).map(|()| Ran::Anybodys)
     }
 
     #[inline]
-    fn receive(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
-        TlsTransport::receive(this.get().transport(this.py()), data)
+    fn receive(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<Ran> {
+        TlsTransport::receive(this.get().transport(this.py()), data).map(|()| Ran::Anybodys)
     }
 
     const RECEIVES: bool = true;

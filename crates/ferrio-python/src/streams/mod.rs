@@ -32,7 +32,8 @@
 //! | `drain` while writing is not paused | none | none | none |
 //!
 //! The coroutines that `read` and `drain` return are used again and again; the future that a waiting `read` leaves in the
-//! reader comes from a pool.
+//! reader comes from a pool. An echo costs one wait of the loop, one `recv` and one `send`: the turn that feeds a reader runs no
+//! code of the program's, and the loop does not look at the kernel between it and the turn in which the task goes on.
 
 mod closed;
 mod flow;

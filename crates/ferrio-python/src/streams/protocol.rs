@@ -15,7 +15,7 @@ use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::{bytes, coroutine, newborn};
 use crate::loop_ref::{LoopRef, try_report};
 use crate::transports::SocketTransport;
-use crate::transports::native::NativeProtocol;
+use crate::transports::native::{NativeProtocol, Ran};
 
 /// Hands what a transport receives to a StreamReader, and tells a server's callback of new connections.
 ///
@@ -224,15 +224,16 @@ impl NativeProtocol for StreamReaderProtocol {
     }
 
     #[inline]
-    fn received(this: &Bound<'_, Self>) -> PyResult<()> {
+    fn received(this: &Bound<'_, Self>) -> PyResult<Ran> {
         let (py, protocol) = (this.py(), this.get());
-        let Some(reader) = protocol.reader(py) else { return Ok(()) };
+        let Some(reader) = protocol.reader(py) else { return Ok(Ran::Anybodys) };
         if let Some(data) = protocol.pending.take(py) {
-            return method1(&reader, intern!(py, "feed_data"), data?.bind(py).as_any()).map(drop);
+            method1(&reader, intern!(py, "feed_data"), data?.bind(py).as_any())?;
+            return Ok(Ran::Anybodys);
         }
         match reader.cast::<StreamReader>() {
             Ok(reader) => reader.get().fed(py),
-            Err(_) => Ok(()),
+            Err(_) => Ok(Ran::Anybodys),
         }
     }
 }

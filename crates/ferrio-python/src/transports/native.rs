@@ -24,13 +24,13 @@ pub(crate) trait NativeProtocol: PyClass {
     /// Keeps what it needs of `data`, which is not empty. Must run no Python code, the drop of a reference included.
     fn take_in(this: &Bound<'_, Self>, data: &[u8]);
 
-    /// Does what follows from what was taken in. Can run Python code: the protocol may close the transport, pause it, or
-    /// give it another protocol.
+    /// Does what follows from what was taken in, and says whose code that ran. Can run Python code: the protocol may close
+    /// the transport, pause it, or give it another protocol.
     ///
     /// # Errors
     ///
     /// What `data_received` would raise; the transport does with it what it does then.
-    fn received(this: &Bound<'_, Self>) -> PyResult<()>;
+    fn received(this: &Bound<'_, Self>) -> PyResult<Ran>;
 
     /// Does both at once, where data may be used while Python code runs: who has it calls this then, with memory that is
     /// its own for the time.
@@ -38,7 +38,7 @@ pub(crate) trait NativeProtocol: PyClass {
     /// # Errors
     ///
     /// As [`received`](Self::received).
-    fn receive(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+    fn receive(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<Ran> {
         Self::take_in(this, data);
         Self::received(this)
     }
@@ -47,13 +47,22 @@ pub(crate) trait NativeProtocol: PyClass {
     const RECEIVES: bool = false;
 }
 
-type Receive = fn(&Bound<'_, PyAny>, &[u8]) -> PyResult<()>;
+/// Whose code has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// Ours alone: nothing was done that the program can tell, but that something is queued.
+    Ours,
+    /// Perhaps the program's too.
+    Anybodys,
+}
+
+type Receive = fn(&Bound<'_, PyAny>, &[u8]) -> PyResult<Ran>;
 
 /// A class's functions.
 #[derive(Debug)]
 struct Table {
     take_in: fn(&Bound<'_, PyAny>, &[u8]),
-    received: fn(&Bound<'_, PyAny>) -> PyResult<()>,
+    received: fn(&Bound<'_, PyAny>) -> PyResult<Ran>,
     receive: Option<Receive>,
 }
 
@@ -118,13 +127,13 @@ impl Native {
     ///
     /// What `data_received` would raise.
     #[inline]
-    pub(crate) fn received(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn received(&self, py: Python<'_>) -> PyResult<Ran> {
         (self.table.received)(self.object.bind(py))
     }
 
     /// [`NativeProtocol::receive`], where it saves a copy. Can run Python code.
     #[inline]
-    pub(super) fn receiver(&self) -> Option<impl Fn(Python<'_>, &[u8]) -> PyResult<()>> {
+    pub(super) fn receiver(&self) -> Option<impl Fn(Python<'_>, &[u8]) -> PyResult<Ran>> {
         self.table.receive.map(|receive| move |py: Python<'_>, data: &[u8]| receive(self.object.bind(py), data))
     }
 

@@ -37,6 +37,10 @@ pub struct EventLoop {
     turns_without_wait: Cell<u32>,
     spin: Cell<Spin>,
     hurried: Cell<bool>,
+    /// How many runnables of this turn have run no code of the program's.
+    quiet_runs: Cell<usize>,
+    /// The last turn ran no code of the program's.
+    was_quiet: Cell<bool>,
     closed: Cell<bool>,
     tasks: Registry,
     blocking: OnceCell<BlockingPool>,
@@ -68,6 +72,8 @@ impl EventLoop {
             turns_without_wait: Cell::new(0),
             spin: Cell::default(),
             hurried: Cell::new(false),
+            quiet_runs: Cell::new(0),
+            was_quiet: Cell::new(false),
             closed: Cell::new(false),
             tasks: Registry::default(),
             blocking: OnceCell::new(),
@@ -82,6 +88,8 @@ impl EventLoop {
 
     /// Makes this the loop of the thread until the guard is dropped, which brings back the one before.
     pub fn enter(self: &Rc<Self>) -> Entered {
+        // Between two runs of a loop the program has run.
+        self.was_quiet.set(false);
         Entered { previous: CURRENT.replace(Some(Rc::clone(self))) }
     }
 
@@ -139,6 +147,17 @@ impl EventLoop {
         &self.stats
     }
 
+    /// To be called, once, by a runnable that has run no code of the program's, such as the reading of a connection by
+    /// what is not the program's either.
+    ///
+    /// A turn of such runnables alone is followed by the next without a look at the kernel: nobody could have made a
+    /// descriptor ready meanwhile but other threads and processes, of which nobody can tell when they did. So a message
+    /// that wakes a task costs one wait and not two.
+    #[inline]
+    pub fn ran_quietly(&self) {
+        self.quiet_runs.set(self.quiet_runs.get() + 1);
+    }
+
     /// Keeps the next turn from blocking, for a loop that is to stop after it.
     pub fn hurry(&self) {
         self.hurried.set(true);
@@ -166,6 +185,7 @@ impl EventLoop {
         self.queue_injected();
         self.queue_due();
         let count = self.ready.len();
+        self.quiet_runs.set(0);
         for done in 0..count {
             // A callback can close the loop, which empties the queue.
             let Some(runnable) = self.ready.pop() else { break };
@@ -175,12 +195,16 @@ impl EventLoop {
             }
         }
         stats::add(&self.stats.runs, count);
+        self.was_quiet.set(self.quiet_runs.get() == count && count != 0);
         Ok(Flow::Continue)
     }
 
     fn wait(&self, park: &mut impl Park) -> io::Result<Flow> {
-        let hurried = self.hurried.take();
+        let (hurried, was_quiet) = (self.hurried.take(), self.was_quiet.take());
         let in_haste = hurried || !self.ready.is_empty() || self.handle.0.inject.has_items();
+        if was_quiet && in_haste && !hurried {
+            return Ok(Flow::Continue);
+        }
         // A hurried turn may be the only one of its run: whoever runs the loop turn by turn is not kept from signals.
         if in_haste && !hurried && !self.reactor.is_watching() {
             let turns = self.turns_without_wait.get();

@@ -18,6 +18,16 @@ use crate::ffi::cell::GilCell;
 #[derive(Debug, Default)]
 pub(super) struct Buffer(GilCell<Store>);
 
+/// What came of looking for a message.
+pub(super) enum Message<'py> {
+    /// It is there, and taken out.
+    Whole(Bound<'py, PyBytes>),
+    /// It is there, and too long.
+    TooLong(Found),
+    /// No end is there.
+    Missing,
+}
+
 #[derive(Debug)]
 enum Store {
     Native(ReadBuffer),
@@ -151,18 +161,29 @@ impl Buffer {
         self.find(py, |buffer| buffer.consume(count.min(buffer.len()))).or_else(|object| delete(&object, count))
     }
 
-    /// Looks for the end of a message.
+    /// Looks for a message, and takes it out if it is whole and not longer than `limit`.
     #[inline]
-    pub(super) fn search(
+    pub(super) fn take_message<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         separators: &Separators,
         search: &mut Search,
-    ) -> PyResult<Option<Found>> {
-        match self.find(py, |buffer| search.find(separators, buffer.as_slice())) {
-            Ok(found) => Ok(found),
-            Err(object) => with_bytes(&object, |data| search.find(separators, data)),
-        }
+        limit: usize,
+    ) -> PyResult<Message<'py>> {
+        let taken = self.find(py, |buffer| match search.find(separators, buffer.as_slice()) {
+            Some(found) if found.start <= limit => {
+                let message = bytes::copy(py, &buffer.as_slice()[..found.end])?;
+                buffer.consume(found.end);
+                Ok(Message::Whole(message))
+            }
+            Some(found) => Ok(Message::TooLong(found)),
+            None => Ok(Message::Missing),
+        });
+        taken.unwrap_or_else(|object| match with_bytes(&object, |data| search.find(separators, data))? {
+            Some(found) if found.start <= limit => self.take(py, found.end).map(Message::Whole),
+            Some(found) => Ok(Message::TooLong(found)),
+            None => Ok(Message::Missing),
+        })
     }
 
     /// Whether the byte at `index` is `byte`.

@@ -70,7 +70,7 @@ impl StreamReader {
     }
 
     fn _wakeup_waiter(&self, py: Python<'_>) -> PyResult<()> {
-        self.wake(py)
+        self.wake(py).map(drop)
     }
 
     fn _maybe_resume_transport(&self, py: Python<'_>) -> PyResult<()> {

@@ -32,6 +32,7 @@ use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::pool;
 use crate::futures::Future;
 use crate::loop_ref::LoopRef;
+use crate::transports::native::Ran;
 
 /// What a stream has received, for coroutines to read.
 #[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
@@ -151,12 +152,13 @@ impl StreamReader {
 
     /// What follows when the buffer has got more: who waits goes on, and the transport pauses if it is too much.
     #[inline]
-    pub(super) fn fed(&self, py: Python<'_>) -> PyResult<()> {
-        self.wake(py)?;
+    pub(super) fn fed(&self, py: Python<'_>) -> PyResult<Ran> {
+        let ran = self.wake(py)?;
         if self.paused.get(py) || self.buffer.len(py)? <= self.limit.get(py).saturating_mul(2) {
-            return Ok(());
+            return Ok(ran);
         }
-        self.pause(py)
+        self.pause(py)?;
+        Ok(Ran::Anybodys)
     }
 
     fn pause(&self, py: Python<'_>) -> PyResult<()> {
@@ -180,13 +182,13 @@ impl StreamReader {
             return Ok(());
         }
         self.buffer.push(data)?;
-        self.fed(py)
+        self.fed(py).map(drop)
     }
 
     /// `feed_eof`.
     pub(super) fn end(&self, py: Python<'_>) -> PyResult<()> {
         self.eof.set(py, true);
-        self.wake(py)
+        self.wake(py).map(drop)
     }
 
     /// `set_exception`.
@@ -206,16 +208,21 @@ impl StreamReader {
 
     /// Who waits goes on.
     #[inline]
-    fn wake(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(waiter) = self.waiter.take(py) else { return Ok(()) };
+    fn wake(&self, py: Python<'_>) -> PyResult<Ran> {
+        let Some(waiter) = self.waiter.take(py) else { return Ok(Ran::Ours) };
         let waiter = waiter.bind(py);
-        if let Some(future) = Future::native(waiter) {
-            return if future.get().is_pending(py) {
-                Future::resolve(future, py.None().into_bound(py))
-            } else {
-                Ok(())
-            };
+        let Some(future) = Future::native(waiter) else { return Self::wake_foreign(waiter).map(|()| Ran::Anybodys) };
+        if future.get().is_pending(py) {
+            Future::resolve(future, py.None().into_bound(py))?;
         }
+        // A loop that is not ours has been called.
+        let is_ours = future.get().loop_ref(py).is_some_and(|loop_ref| loop_ref.ours().is_some());
+        Ok(if is_ours { Ran::Ours } else { Ran::Anybodys })
+    }
+
+    #[cold]
+    fn wake_foreign(waiter: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = waiter.py();
         if waiter.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
             return Ok(());
         }

@@ -8,6 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
+use super::buffer::Message;
 use super::read::Refuse;
 use super::{StreamReader, Waiting};
 use crate::asyncio;
@@ -38,22 +39,21 @@ impl StreamReader {
     #[inline]
     fn scan<'py>(&self, py: Python<'py>, separators: &Separators, search: &mut Search) -> PyResult<Scan<'py>> {
         let limit = self.limit.get(py);
-        match self.buffer.search(py, separators, search)? {
-            Some(found) if found.start > limit => {
-                let text = "Separator is found, but chunk is longer than limit";
-                Ok(Scan::TooLong { text, length: found.start })
-            }
-            Some(found) => {
-                let message = self.buffer.take(py, found.end)?;
+        match self.buffer.take_message(py, separators, search, limit)? {
+            Message::Whole(message) => {
                 self.taken(py)?;
                 Ok(Scan::Message(message))
             }
-            None if search.searched() > limit => {
+            Message::TooLong(found) => {
+                let text = "Separator is found, but chunk is longer than limit";
+                Ok(Scan::TooLong { text, length: found.start })
+            }
+            Message::Missing if search.searched() > limit => {
                 let text = "Separator is not found, and chunk exceed the limit";
                 Ok(Scan::TooLong { text, length: search.searched() })
             }
-            None if self.eof.get(py) => self.buffer.take(py, usize::MAX).map(Scan::Incomplete),
-            None => Ok(Scan::Missing),
+            Message::Missing if self.eof.get(py) => self.buffer.take(py, usize::MAX).map(Scan::Incomplete),
+            Message::Missing => Ok(Scan::Missing),
         }
     }
 }

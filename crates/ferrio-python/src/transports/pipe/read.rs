@@ -145,7 +145,7 @@ impl ReadPipeTransport {
         });
         match received {
             Ok(Transfer::Done(0)) => Self::end_of_input(this),
-            Ok(Transfer::Done(_)) => protocol.received(py),
+            Ok(Transfer::Done(_)) => protocol.received(py).map(drop),
             Ok(Transfer::WouldBlock) => Ok(()),
             Err(error) => Self::fatal_error(this, os_error(py, &error), READ_FAILED),
         }

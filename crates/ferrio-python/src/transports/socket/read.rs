@@ -32,7 +32,7 @@ use crate::ffi::descriptor::borrow;
 use crate::ffi::runnable::{Job, runnable};
 use crate::os_error::os_error;
 use crate::transports::callback;
-use crate::transports::native::Native;
+use crate::transports::native::{Native, Ran};
 use crate::transports::protocol::Receiver;
 
 /// Where messages are received, all connections' in turn. Nothing is in it between two calls.
@@ -118,7 +118,7 @@ impl SocketTransport {
                 _ => None,
             };
             drop(LENT.replace(py, Some(lent)));
-            return Self::handed_over(this, received, || done.unwrap_or(Ok(())));
+            return Self::handed_over(this, received, || done.unwrap_or(Ok(Ran::Anybodys)));
         }
         let received = SHARED.with(py, |shared| {
             let received = socket::recv(borrow(transport.fd), &mut shared[..room]);
@@ -139,13 +139,20 @@ impl SocketTransport {
     fn handed_over(
         this: &Bound<'_, Self>,
         received: io::Result<Transfer>,
-        tell: impl FnOnce() -> PyResult<()>,
+        tell: impl FnOnce() -> PyResult<Ran>,
     ) -> PyResult<()> {
         let py = this.py();
         match received {
             Ok(Transfer::Done(0)) => Self::end_of_input(this),
-            Ok(Transfer::Done(_)) => tell()
-                .or_else(|error| Self::fatal_error(this, error, "Fatal error: protocol.data_received() call failed.")),
+            Ok(Transfer::Done(_)) => match tell() {
+                Ok(ran) => {
+                    if ran == Ran::Ours {
+                        this.get().core(py).get().engine(py).ran_quietly();
+                    }
+                    Ok(())
+                }
+                Err(error) => Self::fatal_error(this, error, "Fatal error: protocol.data_received() call failed."),
+            },
             Ok(Transfer::WouldBlock) => Ok(()),
             Err(error) => Self::fatal_error(this, os_error(py, &error), "Fatal read error on socket transport"),
         }
