@@ -927,3 +927,44 @@ def test_collected_in_a_cycle(loop):
     gone = make()
     gc.collect()
     assert [ref() for ref in gone] == [None] * 4
+
+
+# What an await costs
+
+
+def test_results_are_whose_who_has_them(loop):
+    """The exception that carries a result out of a coroutine is used again, when nobody else has it."""
+
+    def drive():
+        with pytest.raises(StopIteration) as raised:
+            reader.read(1).send(None)
+        return raised.value
+
+    def step(coroutine):
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value, stop.args
+
+    reader = ferrio.StreamReader(loop=loop)
+    reader.feed_data(b"abcdefghijklmnop")
+    first, second = drive(), drive()
+    assert (first.value, first.args, second.value, second.args) == (b"a", (b"a",), b"b", (b"b",))
+    first.value = b"?"
+    second.args = ("changed",)
+    del first, second
+    seen = [step(reader.read(1)) for _ in range(4)]
+    assert seen == [(value, (value,)) for value in (b"c", b"d", b"e", b"f")]
+    third = drive()
+    third.attribute = 1
+    del third
+    fourth = drive()
+    assert not hasattr(fourth, "attribute")
+    fourth.__context__ = KeyError()
+    del fourth
+    assert drive().__context__ is None
+
+    async def body():
+        return [await reader.read(1) for _ in range(3)]
+
+    assert loop.run_until_complete(body()) == [b"j", b"k", b"l"]

@@ -7,7 +7,9 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyTuple};
+
+use super::cell::GilCell;
 
 /// The error that an iterator ends with to hand `value` to the `await` it serves.
 pub(crate) fn with_value(value: Bound<'_, PyAny>) -> PyErr {
@@ -21,7 +23,13 @@ pub(crate) fn with_value(value: Bound<'_, PyAny>) -> PyErr {
 #[inline]
 pub(super) fn raise(value: Bound<'_, PyAny>) {
     let py = value.py();
-    let exception = if value.is(PyBool::new(py, true).as_any()) { with_true(value) } else { make(&value) };
+    let exception = if value.is(PyBool::new(py, true).as_any()) {
+        with_true(value)
+    } else if let Some(bytes) = small_bytes(&value) {
+        with_small_bytes(bytes)
+    } else {
+        make(&value)
+    };
     match exception {
         // SAFETY: the two references that are given away are owned: the class's own and that of the exception.
         #[allow(deprecated, reason = "what replaces it is there from Python 3.12 on")]
@@ -48,6 +56,63 @@ fn with_true(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
             && fields.value == value.as_ptr()
     };
     if is_untouched { Ok(kept.clone()) } else { make(&value) }
+}
+
+/// Bytes of no more than this many are kept until the next ones come: a line, and no file.
+const SMALL: usize = 1024;
+
+#[inline]
+fn small_bytes<'a, 'py>(value: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyBytes>> {
+    value.cast_exact::<PyBytes>().ok().filter(|bytes| bytes.as_bytes().len() <= SMALL)
+}
+
+/// The exception for a few bytes, which is what streams return: the last one again, with others in it, if nobody else has
+/// it. What it holds lives longer than it should by that, which nobody can tell of bytes.
+fn with_small_bytes<'py>(value: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    static KEPT: GilCell<Option<Py<PyAny>>> = GilCell::new(None);
+    let py = value.py();
+    // Taken out: what is let go below runs no Python code, but who looks here meanwhile would find half of it.
+    if let Some(kept) = KEPT.take(py).map(|kept| kept.into_bound(py))
+        && refill(&kept, value)
+    {
+        KEPT.with(py, |place| *place = Some(kept.clone().unbind()));
+        return Ok(kept);
+    }
+    let made = make(value.as_any())?;
+    drop(KEPT.replace(py, Some(made.clone().unbind())));
+    Ok(made)
+}
+
+/// Puts `value` into the place of what `exception` holds, unless somebody else has it, or has changed it.
+#[inline]
+fn refill(exception: &Bound<'_, PyAny>, value: &Bound<'_, PyBytes>) -> bool {
+    // SAFETY: `make` has made the object as a `StopIteration`, and it is alive. What is written to is reached by nobody
+    // else: the exception has no other reference, and neither has its tuple of arguments, whose one item and the value
+    // are the same bytes. Those that are let go are bytes, which run nothing.
+    unsafe {
+        let fields = exception.as_ptr().cast::<ffi::PyStopIterationObject>();
+        let is_untouched = ffi::Py_REFCNT(exception.as_ptr()) == 1
+            && [(*fields).dict, (*fields).notes, (*fields).traceback, (*fields).context, (*fields).cause]
+                .iter()
+                .all(|it| it.is_null());
+        let (arguments, before) = ((*fields).args, (*fields).value);
+        if !is_untouched
+            || arguments.is_null()
+            || before.is_null()
+            || ffi::PyTuple_CheckExact(arguments) == 0
+            || ffi::Py_REFCNT(arguments) != 1
+            || ffi::PyTuple_GET_SIZE(arguments) != 1
+            || ffi::PyTuple_GET_ITEM(arguments, 0) != before
+            || ffi::PyBytes_CheckExact(before) == 0
+        {
+            return false;
+        }
+        (*fields).value = value.clone().into_ptr().cast();
+        ffi::PyTuple_SET_ITEM(arguments, 0, value.clone().into_ptr());
+        ffi::Py_DECREF(before);
+        ffi::Py_DECREF(before);
+        true
+    }
 }
 
 /// `StopIteration(value)`, without a call: any value goes, also one that raising would take for arguments.
