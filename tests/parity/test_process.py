@@ -165,8 +165,8 @@ def test_a_process_that_does_not_read(parity):
 def test_output_slower_than_it_comes(parity):
     async def body(case):
         process = await shell("head -c 1000000 /dev/zero | tr '\\0' x; echo; echo end", limit=1000)(package(case))
-        await asyncio.sleep(0.02)
-        case(process.stdout._paused)
+        while not process.stdout._paused:
+            await turns()
         case(len(await process.stdout.readexactly(MUCH)), await process.stdout.read(), await process.wait())
 
     parity(body)

@@ -246,8 +246,9 @@ def test_much_is_read_slowly(parity):
         server, address = await serve(package(case), accepted)
         async with server:
             reader, writer = await package(case).open_connection(*address)
-            await asyncio.sleep(0.02)
-            case(reader._paused, not writer.transport.is_reading())
+            while not reader._paused:
+                await turns()
+            case(not writer.transport.is_reading())
             count = 0
             async for line in reader:
                 assert line == b"%06d" % count * 500 + b"\n"

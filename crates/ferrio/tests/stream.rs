@@ -228,8 +228,13 @@ proptest! {
     #[test]
     fn a_search_finds_what_ends_first(
         separators in prop::collection::vec(prop::collection::vec(0..3u8, 1..5), 1..4),
-        pieces in prop::collection::vec(prop::collection::vec(0..3u8, 0..6), 0..12),
+        pieces in prop::collection::vec(prop::collection::vec(0..3u8, 0..12), 0..12),
     ) {
+        if let [only] = &separators[..] {
+            let (one, any) = (Separators::one(only).unwrap(), Separators::any(vec![only.clone().into()]).unwrap());
+            let all: Vec<u8> = pieces.concat();
+            prop_assert_eq!(Search::default().find(&one, &all), Search::default().find(&any, &all));
+        }
         let boxed = separators.iter().map(|separator| separator.clone().into_boxed_slice()).collect();
         let any = Separators::any(boxed).unwrap();
         let longest = separators.iter().map(Vec::len).max().unwrap();
@@ -254,6 +259,7 @@ proptest! {
 
 #[test]
 fn separators_are_not_empty() {
+    assert!(Separators::one(b"").is_none());
     assert!(Separators::any(Vec::new()).is_none());
     assert!(Separators::any(vec![Box::default()]).is_none());
     assert!(Separators::any(vec![Box::from(*b"ab"), Box::default()]).is_none());

@@ -30,6 +30,15 @@ impl Separators {
         Self(Kind::Byte(separator))
     }
 
+    /// One byte string; `None` if it is empty.
+    pub fn one(separator: &[u8]) -> Option<Self> {
+        match separator {
+            [] => None,
+            [byte] => Some(Self::byte(*byte)),
+            _ => Some(Self(Kind::One(separator.into()))),
+        }
+    }
+
     /// Any of several byte strings; `None` if there is none, or one of them is empty.
     ///
     /// Of two that end at the same place the shorter one counts.
@@ -38,8 +47,7 @@ impl Separators {
         match &separators[..] {
             [] => None,
             [shortest, ..] if shortest.is_empty() => None,
-            [only] if only.len() == 1 => Some(Self::byte(only[0])),
-            [_] => separators.pop().map(|only| Self(Kind::One(only))),
+            [only] => Self::one(only),
             _ => Some(Self(Kind::Several(separators.into_boxed_slice()))),
         }
     }
@@ -68,7 +76,7 @@ impl Separators {
         let at = |start: usize, length: usize| Found { start: from + start, end: from + start + length };
         match &self.0 {
             Kind::Byte(separator) => memchr(*separator, rest).map(|start| at(start, 1)),
-            Kind::One(separator) => memmem::find(rest, separator).map(|start| at(start, separator.len())),
+            Kind::One(separator) => find_one(separator, rest).map(|start| at(start, separator.len())),
             Kind::Several(separators) => {
                 let mut first: Option<Found> = None;
                 for separator in separators {
@@ -80,6 +88,27 @@ impl Separators {
             }
         }
     }
+}
+
+/// How often the last byte of a separator is looked for before the separator is.
+const TRIES: usize = 3;
+
+/// Where `separator`, of two bytes or more, begins in `bytes`.
+///
+/// It mostly is where its last byte is; to prepare the search for a string costs more than to look there. Where the byte
+/// is often without the others, the string is searched for, in a time that does not depend on them.
+fn find_one(separator: &[u8], bytes: &[u8]) -> Option<usize> {
+    let (last, head) = separator.split_last()?;
+    let mut at = head.len();
+    for _ in 0..TRIES {
+        let end = at + memchr(*last, bytes.get(at..)?)?;
+        if bytes[..end].ends_with(head) {
+            return Some(end - head.len());
+        }
+        at = end + 1;
+    }
+    let from = at - head.len();
+    memmem::find(bytes.get(from..)?, separator).map(|start| from + start)
 }
 
 /// A search that goes on where it stopped when there are more bytes: no byte is looked at twice but the last few, which

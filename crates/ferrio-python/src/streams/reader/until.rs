@@ -95,15 +95,18 @@ impl Frame for ReadUntil {
 /// The argument of `readuntil`: one separator, or a tuple of them.
 fn separators_of(separator: Option<&Bound<'_, PyAny>>) -> PyResult<Separators> {
     let Some(separator) = separator else { return Ok(Separators::byte(b'\n')) };
-    let bytes_of = |separator: &Bound<'_, PyAny>| with_bytes(separator, |bytes| Box::<[u8]>::from(bytes));
-    let separators: Vec<Box<[u8]>> = match separator.cast::<PyTuple>() {
-        Ok(tuple) => tuple.iter().map(|separator| bytes_of(&separator)).collect::<PyResult<_>>()?,
-        Err(_) => vec![bytes_of(separator)?],
+    let separators = match separator.cast::<PyTuple>() {
+        Ok(tuple) => {
+            let bytes_of = |separator: Bound<'_, PyAny>| with_bytes(&separator, |bytes| Box::<[u8]>::from(bytes));
+            let separators = tuple.iter().map(bytes_of).collect::<PyResult<Vec<_>>>()?;
+            if separators.is_empty() {
+                return Err(PyValueError::new_err("Separator should contain at least one element"));
+            }
+            Separators::any(separators)
+        }
+        Err(_) => with_bytes(separator, Separators::one)?,
     };
-    if separators.is_empty() {
-        return Err(PyValueError::new_err("Separator should contain at least one element"));
-    }
-    Separators::any(separators).ok_or_else(|| PyValueError::new_err("Separator should be at least one-byte string"))
+    separators.ok_or_else(|| PyValueError::new_err("Separator should be at least one-byte string"))
 }
 
 /// `StreamReader.readuntil`.
