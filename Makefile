@@ -73,7 +73,7 @@ soak: develop ## minutes of mixed load with random faults; SECONDS=600 ARGS='--s
 	$(PY) tests/soak/soak.py --seconds $(SECONDS) $(ARGS)
 
 # Without leaks: what an interpreter holds when it ends is no news. The random scripts and what measures memory are left out.
-MEMCHECK = $(addprefix tests/parity/test_,transports.py connections.py servers.py sock.py datagrams.py pipes.py sendfile.py)
+MEMCHECK = $(addprefix tests/parity/test_,transports.py connections.py servers.py sock.py datagrams.py pipes.py sendfile.py tls.py)
 memcheck: develop ## the Python tests of the transports under valgrind
 	FERRIO_SLOWDOWN=50 PYTHONMALLOC=malloc valgrind --error-exitcode=99 --leak-check=no --num-callers=30 \
 	  --suppressions=tests/memcheck/python.supp $(PY) -m pytest -q -p no:cacheprovider $(or $(ARGS),$(MEMCHECK))

@@ -5,6 +5,7 @@ caches have what they want; then it is run as often again, and may not change th
 """
 
 import contextlib
+import functools
 import gc
 import os
 import resource
@@ -12,6 +13,7 @@ import socket
 import sys
 
 import pytest
+from support.tls import client_context, server_context
 
 import ferrio
 
@@ -188,6 +190,41 @@ async def servers():
         await writer.wait_closed()
     with contextlib.suppress(OSError):
         await ferrio.open_connection("127.0.0.1", 1)
+
+
+@body
+async def tls():
+    server_side, client_side = contexts()
+
+    async def echo(reader, writer):
+        if await reader.readline() == b"start\n":
+            await writer.start_tls(server_side)
+            writer.write(await reader.readline())
+        writer.close()
+
+    for ssl_context in (None, server_side):
+        server = await ferrio.start_server(echo, "127.0.0.1", 0, ssl=ssl_context)
+        address = server.sockets[0].getsockname()
+        name = "localhost" if ssl_context else None
+        reader, writer = await ferrio.open_connection(
+            *address, ssl=client_side if ssl_context else None, server_hostname=name
+        )
+        writer.write(b"stop\n" if ssl_context else b"start\n")
+        if not ssl_context:
+            await writer.start_tls(client_side, server_hostname="localhost")
+            writer.write(b"hello\n")
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        if ssl_context:
+            with contextlib.suppress(OSError):
+                await ferrio.open_connection(*address, ssl=client_side, server_hostname="another.example")
+        server.close()
+
+
+@functools.cache
+def contexts():
+    return server_context(), client_context()
 
 
 @body

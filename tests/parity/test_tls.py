@@ -1500,3 +1500,36 @@ def test_the_streams_of_the_module(engine):
         server.close()
 
     ferrio.run(body())
+
+
+@pytest.mark.ferrio_only("it is about the module's own names")
+def test_start_tls_of_the_modules_streams_with_data_in_flight(engine):
+    async def body():
+        answered = ferrio.Event()
+
+        async def serve(reader, writer):
+            assert await reader.readline() == b"STARTTLS\n"
+            writer.write(b"go ahead\n")
+            await answered.wait()
+            await turns(20)
+            await writer.start_tls(server_context())
+            assert await reader.readline() == b"secret\n"
+            writer.write(b"secret answer\n")
+            await writer.drain()
+            writer.close()
+
+        server = await ferrio.start_server(serve, "127.0.0.1", 0)
+        reader, writer = await ferrio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"STARTTLS\n")
+        assert await reader.readline() == b"go ahead\n"
+        upgrading = ferrio.create_task(writer.start_tls(client_context(), server_hostname="localhost"))
+        await turns()
+        answered.set()
+        await upgrading
+        writer.write(b"secret\n")
+        assert await reader.read() == b"secret answer\n"
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+
+    ferrio.run(body())
