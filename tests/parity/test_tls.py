@@ -509,6 +509,25 @@ def test_messages_are_shown_to_the_callback(loop):
     assert {"read", "write"} <= set(seen)
 
 
+def test_a_class_of_the_context_for_its_objects(parity):
+    class Shouting(ssl.SSLObject):
+        def read(self, *arguments):
+            return super().read(*arguments).upper()
+
+    async def body(case):
+        made = asyncio.Queue()
+        server = server_context()
+        server.sslobject_class = Shouting
+        async with serving(lambda: Accepted(case, made), server) as connect:
+            peer = await connect()
+            protocol = await made.get()
+            await peer.write(b"hello")
+            await protocol.until("data_received")
+            case(type(protocol.transport.get_extra_info("ssl_object")) is Shouting)
+
+    assert parity(body)[0][1:3] == [("data_received", "bytes", b"HELLO"), True]
+
+
 def test_a_key_under_a_password(loop):
     async def body():
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -1052,6 +1071,56 @@ def test_an_exception_in_connection_made(loop, exceptions):
     assert [exception for _, (exception, _) in exceptions.take()] == ["Failure"]
 
 
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_what_leaves_the_loop(loop, leaving):
+    """And the loop goes on afterwards."""
+
+    def leave(protocol):
+        raise leaving
+
+    async def body():
+        made = asyncio.Queue()
+        async with serving(lambda: Accepted(lambda *event: None, made, data_received=leave)) as connect:
+            peer = await connect()
+            protocol = await made.get()
+            await peer.write(b"hello")
+            await asyncio.shield(protocol.lost)
+
+    running = loop.create_task(body())
+    with pytest.raises(leaving):
+        loop.run_until_complete(running)
+    assert not running.done()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(running)
+
+
+def test_each_connection_has_a_context_of_its_own(parity):
+    import contextvars
+
+    variable = contextvars.ContextVar("variable", default="nobody's")
+
+    async def body(case):
+        def first(protocol):
+            variable.set("the connection's")
+
+        def then(protocol):
+            case(variable.get())
+
+        made = asyncio.Queue()
+        async with serving(
+            lambda: Accepted(lambda *event: None, made, connection_made=first, data_received=then)
+        ) as connect:
+            for _ in range(2):
+                peer = await connect()
+                protocol = await made.get()
+                await peer.write(b"hello")
+                await protocol.until("data_received")
+                case(variable.get())
+
+    assert parity(body)[0] == ["the connection's", "nobody's"] * 2
+
+
 @pytest.mark.parametrize("method", ["close", "abort"])
 @pytest.mark.parametrize("when", ["connection_made", "data_received", "eof_received"])
 def test_the_end_from_inside_of_the_protocol(parity, method, when):
@@ -1321,6 +1390,24 @@ def test_a_server_never_serves_in_the_clear(parity):
             case(b"please" in peer.incoming.read())
 
     assert parity(body)[0][-1] is False
+
+
+def test_sending_a_file(parity, tmp_path):
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        made = asyncio.Queue()
+        (tmp_path / "file").write_bytes(data := os.urandom(300_000))
+        async with serving(lambda: Accepted(lambda *event: None, made)) as connect:
+            peer = await connect()
+            protocol = await made.get()
+            with open(tmp_path / "file", "rb") as file:
+                sending = asyncio.ensure_future(loop.sendfile(protocol.transport, file))
+                case(await peer.read_exactly(len(data)) == data)
+                case(await sending)
+                case((await outcome(loop.sendfile(protocol.transport, file, fallback=False)))[0])
+
+    recorded, _ = parity(body)
+    assert recorded == [True, 300_000, "RuntimeError"]
 
 
 # What is left

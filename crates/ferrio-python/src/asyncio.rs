@@ -55,6 +55,7 @@ imported! {
     socket_class = "socket"."socket";
     memory_bio_class = "ssl"."MemoryBIO";
     ssl_context_class = "ssl"."SSLContext";
+    ssl_object_class = "ssl"."SSLObject";
     ssl_error = "ssl"."SSLError";
     ssl_want_read_error = "ssl"."SSLWantReadError";
     ssl_syscall_error = "ssl"."SSLSyscallError";

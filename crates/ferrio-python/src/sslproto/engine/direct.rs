@@ -9,16 +9,24 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::{End, Progress};
+use crate::asyncio;
 use crate::ffi::bytes;
 use crate::ffi::openssl::{Outcome, Session};
 
-/// Whether a connection of this context may have its data taken past Python.
-pub(super) fn is_wanted(context: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Whether a connection of this context, which is `object`, may have its data taken past Python.
+pub(super) fn is_wanted(context: &Bound<'_, PyAny>, object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = context.py();
     let environ = py.import(intern!(py, "os"))?.getattr(intern!(py, "environ"))?;
     let asked = environ.call_method1(intern!(py, "get"), (intern!(py, "FERRIO_TLS"),))?;
     if asked.eq("portable")? {
         return Ok(false);
+    }
+    // A context can have a class of its own for its objects, which may read and write in a way of its own.
+    let (class, standard) = (object.get_type(), asyncio::ssl_object_class(py)?);
+    for method in [intern!(py, "read"), intern!(py, "write")] {
+        if !class.getattr(method)?.is(&standard.getattr(method)?) {
+            return Ok(false);
+        }
     }
     // What this callback raises is kept in the object until its next call, and raised there.
     Ok(context.getattr_opt(intern!(py, "_msg_callback"))?.is_none_or(|callback| callback.is_none()))

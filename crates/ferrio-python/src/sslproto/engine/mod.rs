@@ -5,8 +5,8 @@
 //! | [`direct`] | by the functions of the interpreter's own OpenSSL, [`Session`](crate::ffi::openssl::Session) |
 //! | [`portable`] | by the object's own `read` and `write`, over two `ssl.MemoryBIO` |
 //!
-//! The second is for interpreters whose OpenSSL cannot be found, and for those who ask for it by `FERRIO_TLS=portable`
-//! in the environment. What is rare goes through the object in both: the handshake, the closing, and every error.
+//! The second is for interpreters whose OpenSSL cannot be found, for contexts that see to reading and writing themselves,
+//! and for those who ask for it by `FERRIO_TLS=portable` in the environment. What is rare goes through the object in both: the handshake, the closing, and every error.
 //!
 //! Every function here can run Python code, by the context's callbacks, or let other threads run. The one who calls has
 //! the engine exclusively meanwhile, and what comes back to the connection finds it in use.
@@ -77,7 +77,7 @@ impl Engine {
         keywords.set_item(intern!(py, "server_side"), server_side)?;
         keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
         let object = context.call_method(intern!(py, "wrap_bio"), (&incoming, &outgoing), Some(&keywords))?;
-        let direct = if direct::is_wanted(context)? { Direct::attach(&object, &incoming) } else { None };
+        let direct = if direct::is_wanted(context, &object)? { Direct::attach(&object, &incoming) } else { None };
         let io = match direct {
             Some(direct) => Io::Direct(direct),
             None => Io::Portable(Portable::new(incoming, outgoing)),
