@@ -938,3 +938,25 @@ def test_a_number_that_changes_hands(loop):
             await its_protocol.lost
 
     loop.run_until_complete(body())
+
+
+def test_methods_can_be_replaced(loop):
+    """Tests of other projects put doubles in the place of a transport's methods."""
+    written = []
+
+    async def main():
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        transport.write = written.append
+        transport.write(b"data")
+        transport.itself = transport
+        transport.close()
+        server.close()
+        await server.wait_closed()
+        await asyncio.sleep(0)
+        return weakref.ref(transport)
+
+    reference = loop.run_until_complete(main())
+    gc.collect()
+    assert reference() is None
+    assert written == [b"data"]

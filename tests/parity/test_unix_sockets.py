@@ -272,3 +272,28 @@ def test_a_cancelled_connection_leaves_no_socket(parity, directory):
             case(type((await asyncio.gather(task, return_exceptions=True))[0]).__name__)
 
     parity(body)
+
+
+@pytest.mark.ferrio_only("asyncio's calls are known by their Python frames")
+def test_no_call_of_the_os_module_looks_as_if_it_blocked(loop, directory, monkeypatch):
+    """Tools that find blocking calls in coroutines replace these functions with others that refuse."""
+    path = f"{directory}/s"
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(path)
+    stale.close()
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a call that blocks")
+
+    async def main():
+        async with serving(path):
+            return await echoed(path)
+
+    for name in ("stat", "remove", "unlink"):
+        monkeypatch.setattr(os, name, refuse)
+    try:
+        answer = loop.run_until_complete(main())
+    finally:
+        monkeypatch.undo()
+    assert answer[0] == b"hello\n"
+    assert not os.path.exists(path)

@@ -1,12 +1,17 @@
 //! Connections and servers over Unix sockets.
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::{fs, io};
 
 use ferrio::net::{Address, socket};
-use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyString};
+use pyo3::types::{PyBool, PyBytes, PyString};
 
 use super::EventLoop;
 use super::connect::{OpenSocket, establish};
@@ -17,6 +22,7 @@ use super::tls::{Side, TlsArguments};
 use crate::asyncio;
 use crate::coroutine::Coroutine;
 use crate::ffi::descriptor::borrow;
+use crate::os_error::os_error;
 use crate::transports::SocketFile;
 
 #[pymethods]
@@ -186,21 +192,30 @@ pub(super) fn remove_stale(path: &Bound<'_, PyAny>) -> PyResult<()> {
     if is_abstract {
         return Ok(());
     }
-    let removed = (|| {
-        let mode = py.import("os")?.call_method1(intern!(py, "stat"), (path,))?.getattr(intern!(py, "st_mode"))?;
-        if py.import("stat")?.call_method1(intern!(py, "S_ISSOCK"), (mode,))?.is_truthy()? {
-            py.import("os")?.call_method1(intern!(py, "remove"), (path,))?;
-        }
-        PyResult::Ok(())
-    })();
+    let removed = match file_name(path) {
+        Some(name) => remove_socket(Path::new(&name)),
+        None => return Ok(()),
+    };
     match removed {
-        Err(error) if error.is_instance_of::<PyFileNotFoundError>(py) => Ok(()),
-        Err(error) if error.is_instance_of::<PyOSError>(py) => {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
             let text = "Unable to check or remove stale UNIX socket %r: %r";
+            let error = os_error(py, &error);
             asyncio::logger(py)?.call_method1("error", (text, path, error.value(py))).map(drop)
         }
-        removed => removed,
+        _ => Ok(()),
     }
+}
+
+/// The path as the system takes it. What is none will be refused where the socket is bound.
+fn file_name(path: &Bound<'_, PyAny>) -> Option<OsString> {
+    match path.cast::<PyBytes>() {
+        Ok(bytes) => Some(OsStr::from_bytes(bytes.as_bytes()).to_owned()),
+        Err(_) => path.extract().ok(),
+    }
+}
+
+fn remove_socket(path: &Path) -> io::Result<()> {
+    if path.metadata()?.file_type().is_socket() { fs::remove_file(path) } else { Ok(()) }
 }
 
 /// The file that a bound socket has made; `None` if it has none.

@@ -78,7 +78,7 @@ pub(crate) fn install(py: Python<'_>) {
 }
 
 /// A TLS connection, as `asyncio.Transport`.
-#[pyclass(frozen, weakref, module = "ferrio")]
+#[pyclass(frozen, dict, weakref, module = "ferrio")]
 pub(crate) struct TlsTransport {
     core: Py<LoopCore>,
     /// What timers run in.

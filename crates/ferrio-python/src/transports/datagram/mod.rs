@@ -41,7 +41,7 @@ use crate::futures::Future;
 use crate::loop_ref::LoopCore;
 
 /// A datagram socket, as `asyncio.DatagramTransport`.
-#[pyclass(frozen, weakref, module = "ferrio")]
+#[pyclass(frozen, dict, weakref, module = "ferrio")]
 pub(crate) struct DatagramTransport {
     core: Py<LoopCore>,
     /// What the protocol's methods are called in.

@@ -32,7 +32,7 @@ use crate::transports::protocol::Receiver;
 static SHARED: GilCell<[u8; SCRATCH]> = GilCell::new([0; SCRATCH]);
 
 /// The reading end of a pipe, as `asyncio.ReadTransport`.
-#[pyclass(frozen, weakref, module = "ferrio")]
+#[pyclass(frozen, dict, weakref, module = "ferrio")]
 pub(crate) struct ReadPipeTransport {
     end: End,
     read_size: GilCopy<ReadSize>,

@@ -34,7 +34,7 @@ use crate::transports::chunk::{Chunk, check_sendable};
 const WRITES_BEFORE_WARNING: u32 = 5;
 
 /// The writing end of a pipe, as `asyncio.WriteTransport`.
-#[pyclass(frozen, weakref, module = "ferrio")]
+#[pyclass(frozen, dict, weakref, module = "ferrio")]
 pub(crate) struct WritePipeTransport {
     end: End,
     kind: PipeKind,

@@ -30,7 +30,7 @@ use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
 
 /// A server, as `asyncio.Server`.
-#[pyclass(frozen, weakref, module = "ferrio")]
+#[pyclass(frozen, dict, weakref, module = "ferrio")]
 pub(crate) struct Server {
     core: Py<LoopCore>,
     factory: GilCell<Option<Py<PyAny>>>,

@@ -52,7 +52,7 @@ use crate::futures::Future;
 use crate::loop_ref::LoopCore;
 
 /// A connection over a stream socket, as `asyncio.Transport`.
-#[pyclass(frozen, weakref, module = "ferrio")]
+#[pyclass(frozen, dict, weakref, module = "ferrio")]
 pub(crate) struct SocketTransport {
     core: Py<LoopCore>,
     /// What the protocol's methods are called in.

@@ -43,7 +43,7 @@ use crate::futures::Future;
 use crate::loop_ref::LoopCore;
 
 /// A child process, as `asyncio.SubprocessTransport`.
-#[pyclass(frozen, weakref, module = "ferrio")]
+#[pyclass(frozen, dict, weakref, module = "ferrio")]
 pub(crate) struct SubprocessTransport {
     core: Py<LoopCore>,
     /// What the protocol's methods are called in.
