@@ -36,7 +36,7 @@ mod _ferrio {
     use crate::asyncio;
     use crate::coroutine::Coroutine;
     use crate::event_loop::{CallAt, CallLater, CallSoon, CreateFuture, CreateTask, SockRecv, SockSendAll};
-    use crate::ffi::{await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
+    use crate::ffi::{async_function, await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
     use crate::futures::SetResult;
     use crate::transports::{SendTo, Write};
     use crate::{graph, locks, queues, sslproto, streams, subprocess, taskgroups, tasks, threads, timeouts, wait_for};
@@ -111,6 +111,7 @@ mod _ferrio {
         queues::add(module)?;
         streams::add(module)?;
         subprocess::add(module)?;
-        Ok(())
+        async_function::promote(&py.get_type::<EventLoop>(), EventLoop::COROUTINE_FUNCTIONS)?;
+        async_function::promote(&py.get_type::<Server>(), Server::COROUTINE_FUNCTIONS)
     }
 }

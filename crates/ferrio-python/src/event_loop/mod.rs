@@ -139,6 +139,35 @@ impl EventLoop {
 }
 
 impl EventLoop {
+    /// The methods that are `async def` in asyncio.
+    pub(crate) const COROUTINE_FUNCTIONS: &[&str] = &[
+        "connect_accepted_socket",
+        "connect_read_pipe",
+        "connect_write_pipe",
+        "create_connection",
+        "create_datagram_endpoint",
+        "create_server",
+        "create_unix_connection",
+        "create_unix_server",
+        "getaddrinfo",
+        "getnameinfo",
+        "sendfile",
+        "shutdown_asyncgens",
+        "shutdown_default_executor",
+        "sock_accept",
+        "sock_connect",
+        "sock_recv",
+        "sock_recv_into",
+        "sock_recvfrom",
+        "sock_recvfrom_into",
+        "sock_sendall",
+        "sock_sendfile",
+        "sock_sendto",
+        "start_tls",
+        "subprocess_exec",
+        "subprocess_shell",
+    ];
+
     /// The transport that reads and writes `fd`, unless it is closing: nobody else may watch the descriptor then.
     fn transport_of(this: &Bound<'_, Self>, fd: i32) -> Option<Py<PyAny>> {
         this.as_super().get().descriptors().transport_of(this.py(), fd)

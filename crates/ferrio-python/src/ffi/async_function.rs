@@ -9,11 +9,12 @@
 //! coroutine that the call returns.
 
 use std::ffi::CString;
+use std::fmt::Write;
 
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::{ffi, intern};
 
 use super::method::CallArguments;
 use super::runnable::trampoline;
@@ -38,15 +39,8 @@ pub(crate) fn make<F: AsyncFunction>(py: Python<'_>) -> PyResult<Bound<'_, PyAny
     let globals = PyDict::new(py);
     globals.set_item("__name__", "ferrio")?;
     let compiled = compile::<F>(&globals, "pass")?;
-    // The function that `async def` made may have been given a version by now, under which calls to it can be
-    // specialized. One that is made by hand has none until it is first called, and none then if its vectorcall is not
-    // the interpreter's.
-    let class = compiled.get_type();
     let code = compiled.getattr("__code__")?;
-    let function = class.call1((&code, &globals, compiled.getattr("__name__")?, compiled.getattr("__defaults__")?))?;
-    for attribute in ["__kwdefaults__", "__doc__"] {
-        function.setattr(attribute, compiled.getattr(attribute)?)?;
-    }
+    let function = copy(&compiled, &globals)?;
     function.setattr("__qualname__", F::NAME)?;
     // SAFETY: `function` is of the class that `async def` makes, and nobody has called it yet.
     unsafe { (*function.as_ptr().cast::<ffi::PyFunctionObject>()).vectorcall = Some(call::<F>) };
@@ -93,6 +87,96 @@ fn arguments_of(code: &Bound<'_, PyAny>) -> PyResult<String> {
 pub(crate) fn install<F: AsyncFunction>(class: &Bound<'_, PyType>) -> PyResult<()> {
     let name = F::NAME.rsplit('.').next().unwrap_or(F::NAME);
     class.setattr(name, make::<F>(class.py())?)
+}
+
+/// Puts `async def` functions of the same names and signatures in the place of methods of `class` that return coroutines.
+/// They call the methods. To be called once, before the class is used.
+///
+/// What looks at a loop or a server before it calls it, as mocks with a specification do, finds what asyncio's have. The
+/// way through the function costs a call of the interpreter's, and a look into a dictionary.
+pub(crate) fn promote(class: &Bound<'_, PyType>, names: &[&str]) -> PyResult<()> {
+    let py = class.py();
+    let is_called_directly = py.version_info() >= (3, 12);
+    let mut source = String::new();
+    for name in names {
+        let method = class.getattr(*name)?;
+        let parameters: String = method.getattr("__text_signature__")?.extract()?;
+        let doc = method.getattr("__doc__")?.repr()?;
+        writeln!(source, "async def {name}{}:\n    {doc}", parameters.replacen('$', "", 1)).map_err(no_text)?;
+    }
+    let defined = run(py, &source)?;
+    let qualifier: String = class.getattr("__qualname__")?.extract()?;
+    for name in names {
+        let compiled = defined.as_any().get_item(*name)?;
+        let globals = PyDict::new(py);
+        globals.set_item("__name__", "ferrio")?;
+        globals.set_item(intern!(py, "_method"), class.getattr(*name)?)?;
+        let code = compiled.getattr("__code__")?;
+        let function = if is_called_directly {
+            let function = copy(&compiled, &globals)?;
+            // SAFETY: `function` is of the class that `async def` makes, and nobody has called it yet.
+            unsafe { (*function.as_ptr().cast::<ffi::PyFunctionObject>()).vectorcall = Some(call_method) };
+            function
+        } else {
+            let parameters: String = class.getattr(*name)?.getattr("__text_signature__")?.extract()?;
+            let body = format!("return await _method({})", arguments_of(&code)?);
+            let source = format!("async def {name}{}:\n    {body}", parameters.replacen('$', "", 1));
+            let function = copy(&run(py, &source)?.as_any().get_item(*name)?, &globals)?;
+            function.setattr("__doc__", compiled.getattr("__doc__")?)?;
+            function
+        };
+        function.setattr("__qualname__", format!("{qualifier}.{name}"))?;
+        class.setattr(*name, function)?;
+    }
+    Ok(())
+}
+
+fn no_text(_: std::fmt::Error) -> PyErr {
+    PyTypeError::new_err("a signature that cannot be written")
+}
+
+/// What the source defines.
+fn run<'py>(py: Python<'py>, source: &str) -> PyResult<Bound<'py, PyDict>> {
+    let source = CString::new(source).map_err(|_| PyTypeError::new_err("a text with a null byte"))?;
+    let globals = PyDict::new(py);
+    py.run(&source, Some(&globals), None)?;
+    Ok(globals)
+}
+
+/// The function, made by hand and with these globals.
+///
+/// The one that `async def` made may have been given a version by now, under which calls to it can be specialized. One that
+/// is made by hand has none until it is first called, and none then if its vectorcall is not the interpreter's.
+fn copy<'py>(compiled: &Bound<'py, PyAny>, globals: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+    let parts =
+        (compiled.getattr("__code__")?, globals, compiled.getattr("__name__")?, compiled.getattr("__defaults__")?);
+    let function = compiled.get_type().call1(parts)?;
+    for attribute in ["__kwdefaults__", "__doc__"] {
+        function.setattr(attribute, compiled.getattr(attribute)?)?;
+    }
+    Ok(function)
+}
+
+unsafe extern "C" fn call_method(
+    function: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this with its lock held, by the rules of a vectorcall, which are handed on; the globals
+    // of the function are a dictionary that holds the method, unless a program has taken it out.
+    unsafe {
+        let py = Python::assume_attached();
+        let globals = ffi::PyFunction_GetGlobals(function);
+        let method = ffi::PyDict_GetItemWithError(globals, intern!(py, "_method").as_ptr());
+        if method.is_null() {
+            if ffi::PyErr_Occurred().is_null() {
+                PyTypeError::new_err("a method of ferrio's has lost its body").restore(py);
+            }
+            return std::ptr::null_mut();
+        }
+        ffi::PyObject_Vectorcall(method, arguments, count, names)
+    }
 }
 
 unsafe extern "C" fn call<F: AsyncFunction>(

@@ -53,6 +53,10 @@ struct State {
 }
 
 impl Server {
+    /// The methods that are `async def` in asyncio.
+    pub(crate) const COROUTINE_FUNCTIONS: &[&str] =
+        &["__aenter__", "__aexit__", "serve_forever", "start_serving", "wait_closed"];
+
     /// Makes a server of sockets that are bound, and in the context that is current. The files are removed when it closes.
     pub(crate) fn create<'py>(
         core: &Bound<'py, LoopCore>,
