@@ -148,9 +148,7 @@ impl TlsTransport {
     #[inline]
     fn decrypt_to_bytes<'py>(&self, py: Python<'py>, input: &[u8]) -> Option<(PyResult<Bound<'py, PyBytes>>, End)> {
         if input.len() >= LARGE {
-            // Records are larger than what is in them. What does not fit, for the beginning of a record was there before,
-            // is for the next round.
-            match self.prepared(py, |engine| engine.read_bytes(py, input, input.len()))? {
+            match self.prepared(py, |engine| engine.read_bytes(py, input))? {
                 Ok(Some(Ok((data, end)))) => return Some((Ok(data), end)),
                 Ok(None) => {}
                 Ok(Some(Err(error))) | Err(error) => return Some((Err(error), End::Again)),

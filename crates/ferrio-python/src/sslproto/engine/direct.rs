@@ -32,6 +32,9 @@ pub(super) fn is_wanted(context: &Bound<'_, PyAny>, object: &Bound<'_, PyAny>) -
     Ok(context.getattr_opt(intern!(py, "_msg_callback"))?.is_none_or(|callback| callback.is_none()))
 }
 
+/// What a record can hold, in bytes.
+const RECORD: usize = 16 * 1024;
+
 pub(super) struct Direct(Session);
 
 impl std::fmt::Debug for Direct {
@@ -78,9 +81,10 @@ impl Direct {
         &mut self,
         object: &Bound<'py, PyAny>,
         input: &[u8],
-        room: usize,
     ) -> PyResult<(Bound<'py, PyBytes>, End)> {
         let py = object.py();
+        // Records are larger than what is in them; and of the first one, the beginning may have come before.
+        let room = input.len() + if self.0.is_drained() { 0 } else { RECORD };
         self.0.with_input(input, |session| {
             let mut end = End::Again;
             let received = bytes::receive(py, room, |memory| {

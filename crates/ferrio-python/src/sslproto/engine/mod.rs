@@ -163,17 +163,16 @@ impl Engine {
         }
     }
 
-    /// As [`read`](Self::read), into a new `bytes` of at most `room` bytes; `None` if it goes the other way, and nothing
-    /// has been done.
+    /// As [`read`](Self::read), into a new `bytes` with room for all that there can be in the input; `None` if it goes the
+    /// other way, and nothing has been done.
     #[inline]
     pub(super) fn read_bytes<'py>(
         &mut self,
         py: Python<'py>,
         input: &[u8],
-        room: usize,
     ) -> Option<PyResult<(Bound<'py, PyBytes>, End)>> {
         match &mut self.io {
-            Io::Direct(direct) => Some(direct.read_bytes(self.object.bind(py), input, room)),
+            Io::Direct(direct) => Some(direct.read_bytes(self.object.bind(py), input)),
             Io::Portable(_) => None,
         }
     }

@@ -101,25 +101,21 @@ impl SocketTransport {
     fn read_natively(this: &Bound<'_, Self>, protocol: &Native) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        let mut read_size = transport.read_size.get(py);
-        let room = match read_size.next() {
-            Room::Scratch => SCRATCH,
-            Room::Own(room) => room.min(LARGEST),
-        };
         if let Some(receive) = protocol.receiver() {
             let mut lent = LENT.take(py).unwrap_or_else(|| vec![0; LARGEST].into_boxed_slice());
-            let received = socket::recv(borrow(transport.fd), &mut lent[..room]);
+            let received = socket::recv(borrow(transport.fd), &mut lent);
             let done = match received {
-                Ok(Transfer::Done(count @ 1..)) => {
-                    read_size.record(count);
-                    transport.read_size.set(py, read_size);
-                    Some(receive(py, &lent[..count]))
-                }
+                Ok(Transfer::Done(count @ 1..)) => Some(receive(py, &lent[..count])),
                 _ => None,
             };
             drop(LENT.replace(py, Some(lent)));
             return Self::handed_over(this, received, || done.unwrap_or(Ok(Ran::Anybodys)));
         }
+        let mut read_size = transport.read_size.get(py);
+        let room = match read_size.next() {
+            Room::Scratch => SCRATCH,
+            Room::Own(room) => room.min(LARGEST),
+        };
         let received = SHARED.with(py, |shared| {
             let received = socket::recv(borrow(transport.fd), &mut shared[..room]);
             if let Ok(Transfer::Done(count @ 1..)) = received {
