@@ -358,6 +358,40 @@ def test_cancelled(parity, method):
     parity(body)
 
 
+@pytest.mark.parametrize("second", [b"", b"XYZ"])
+@pytest.mark.parametrize("after", ["read", "readline", "readuntil", "readexactly", "cancel", "look", "eof"])
+def test_what_comes_for_a_read_that_waits(parity, second, after):
+    """Whether it is more than the read wants or less, and whoever reads it in the end."""
+
+    async def body(case):
+        for first in (b"ab\n", b"abcde\n", b"abcdefgh"):
+            reader = package(case).StreamReader(limit=3)
+            reader.set_transport(Transport(case))
+            waiting = asyncio.ensure_future(outcome(reader.read(6)))
+            await turns()
+            reader.feed_data(first)
+            reader.feed_data(second)
+            case(repr(reader))
+            if after == "cancel":
+                waiting.cancel()
+            elif after == "look":
+                case(bytes(reader._buffer))
+            elif after == "eof":
+                reader.feed_eof()
+            elif after == "readuntil":
+                case(await outcome(reader.readuntil(b"b")))
+            elif after == "readexactly":
+                case(await outcome(reader.readexactly(2)))
+            elif after == "readline":
+                waiting.cancel()
+                case(await outcome(reader.readline()))
+            case(await waiting)
+            reader.feed_eof()
+            case(await outcome(reader.readexactly(3)), await reader.read())
+
+    parity(body)
+
+
 @pytest.mark.ferrio_only("asyncio loses what a cancelled read() had collected")
 def test_a_cancelled_read_of_everything_loses_nothing(parity):
     async def body(case):

@@ -25,8 +25,8 @@
 //!
 //! | step | allocations | calls into Python | system calls |
 //! |---|---|---|---|
-//! | it arrives | none (the buffer's own growth) | none | one `recv` |
-//! | the task that waits in `read` goes on | one `bytes` | the task's coroutine | |
+//! | it arrives | one `bytes`, if a `read` waits for it; else none but the buffer's growth | none | one `recv` |
+//! | the task that waits goes on | one `bytes`, if not in `read` | the task's coroutine | |
 //! | `read`, `readline`, ... of what is there | one `bytes` | none | none |
 //! | `write` | none | none | one `send` |
 //! | `drain` while writing is not paused | none | none | none |

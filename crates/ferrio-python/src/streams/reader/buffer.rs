@@ -13,7 +13,8 @@ use crate::ffi::cell::GilCell;
 
 /// A reader's bytes.
 ///
-/// They are kept in Rust until somebody asks for the `_buffer` that asyncio's readers have. From then on they are in that
+/// What comes for a `read` that waits is kept as the object that it will return, so that it is copied once. Other bytes are
+/// kept in Rust until somebody asks for the `_buffer` that asyncio's readers have. From then on they are in that
 /// object, which its owner may change as it likes; when nobody else has it any more they are taken back.
 #[derive(Debug, Default)]
 pub(super) struct Buffer(GilCell<Store>);
@@ -31,6 +32,8 @@ pub(super) enum Message<'py> {
 #[derive(Debug)]
 enum Store {
     Native(ReadBuffer),
+    /// All that there is, as it will be given out.
+    Whole(Py<PyBytes>),
     Python(Py<PyAny>),
 }
 
@@ -46,71 +49,135 @@ impl Buffer {
     fn find<'py, T>(&self, py: Python<'py>, f: impl FnOnce(&mut ReadBuffer) -> T) -> Result<T, Bound<'py, PyAny>> {
         let found = self.0.with(py, |store| match store {
             Store::Native(buffer) => Ok(f(buffer)),
-            Store::Python(object) => Err((object.clone_ref(py), f)),
+            Store::Whole(_) | Store::Python(_) => Err(f),
         });
         match found {
             Ok(done) => Ok(done),
-            Err((object, f)) => self.find_in_object(object.into_bound(py), f),
+            Err(f) => self.find_elsewhere(py, f),
         }
     }
 
     #[cold]
-    fn find_in_object<'py, T>(
+    fn find_elsewhere<'py, T>(
         &self,
-        object: Bound<'py, PyAny>,
+        py: Python<'py>,
         f: impl FnOnce(&mut ReadBuffer) -> T,
     ) -> Result<T, Bound<'py, PyAny>> {
-        let py = object.py();
-        // Ours, and the one in the hand.
-        let is_ours_alone = references(&object) == 2;
-        match object.cast_exact::<PyByteArray>() {
-            Ok(array) if is_ours_alone => {
-                let mut buffer = ReadBuffer::from(array.to_vec());
-                let done = f(&mut buffer);
-                drop(self.0.replace(py, Store::Native(buffer)));
-                Ok(done)
-            }
-            _ => Err(object),
-        }
+        let object = self.0.with(py, |store| match store {
+            Store::Native(_) => None,
+            Store::Whole(bytes) => Some(bytes.clone_ref(py).into_any()),
+            Store::Python(object) => Some(object.clone_ref(py)),
+        });
+        let Some(object) = object.map(|object| object.into_bound(py)) else { return self.find(py, f) };
+        let content = if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            bytes.as_bytes().to_vec()
+        } else if let Ok(array) = object.cast_exact::<PyByteArray>()
+            // Ours, and the one in the hand: nobody else has it any more.
+            && references(&object) == 2
+        {
+            array.to_vec()
+        } else {
+            return Err(object);
+        };
+        let mut buffer = ReadBuffer::from(content);
+        let done = f(&mut buffer);
+        drop(self.0.replace(py, Store::Native(buffer)));
+        Ok(done)
     }
 
     /// How many bytes there are. Runs Python code if they are in an object that Python has put there.
     #[inline]
     pub(super) fn len(&self, py: Python<'_>) -> PyResult<usize> {
-        self.find(py, |buffer| buffer.len()).or_else(|object| object.len())
+        let length = self.0.with(py, |store| match store {
+            Store::Native(buffer) => Some(buffer.len()),
+            Store::Whole(bytes) => Some(bytes.bind(py).as_bytes().len()),
+            Store::Python(_) => None,
+        });
+        match length {
+            Some(length) => Ok(length),
+            None => self.find(py, |buffer| buffer.len()).or_else(|object| object.len()),
+        }
     }
 
     /// Puts `data` behind what there is; gives up if that would run Python code. Runs none itself.
+    ///
+    /// If there is nothing, and the next to read wants at most `wanted` bytes, it makes the `bytes` that are given out.
     #[inline]
     #[must_use]
-    pub(super) fn try_push(&self, py: Python<'_>, data: &[u8]) -> bool {
-        self.0.with(py, |store| match store {
+    pub(super) fn try_push(&self, py: Python<'_>, data: &[u8], wanted: usize) -> bool {
+        let (pushed, before) = self.0.with(py, |store| match store {
+            Store::Native(buffer) if buffer.is_empty() && data.len() <= wanted => match bytes::copy(py, data) {
+                Ok(bytes) => {
+                    *store = Store::Whole(bytes.unbind());
+                    (true, None)
+                }
+                // Who asked finds that out for himself.
+                Err(_) => (false, None),
+            },
             Store::Native(buffer) => {
                 buffer.push(data);
-                true
+                (true, None)
             }
-            Store::Python(_) => false,
-        })
+            Store::Whole(bytes) => {
+                let mut buffer = ReadBuffer::from(bytes.bind(py).as_bytes().to_vec());
+                buffer.push(data);
+                (true, Some(std::mem::replace(store, Store::Native(buffer))))
+            }
+            Store::Python(_) => (false, None),
+        });
+        drop(before);
+        pushed
     }
 
     /// Puts `data`, anything with bytes or an iterable of numbers, behind what there is.
-    pub(super) fn push(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn push(&self, data: &Bound<'_, PyAny>, wanted: usize) -> PyResult<()> {
         let py = data.py();
+        if let Ok(bytes) = data.cast_exact::<PyBytes>()
+            && self.keep_whole(bytes, wanted)
+        {
+            return Ok(());
+        }
         let object = match self.find(py, |_| ()) {
             Err(object) => object,
             Ok(()) => {
-                if with_bytes(data, |data| self.try_push(py, data)).unwrap_or(false) {
+                if with_bytes(data, |data| self.try_push(py, data, 0)).unwrap_or(false) {
                     return Ok(());
                 }
                 let array = PyByteArray::new(py, &[]);
                 array.call_method1(intern!(py, "extend"), (data,))?;
-                if with_bytes(&array, |data| self.try_push(py, data))? {
+                if with_bytes(&array, |data| self.try_push(py, data, 0))? {
                     return Ok(());
                 }
                 self.to_object(py)
             }
         };
         object.call_method1(intern!(py, "extend"), (data,)).map(drop)
+    }
+
+    /// Keeps the object itself, if it is what the next to read will be given.
+    fn keep_whole(&self, bytes: &Bound<'_, PyBytes>, wanted: usize) -> bool {
+        let py = bytes.py();
+        bytes.as_bytes().len() <= wanted
+            && self.0.with(py, |store| match store {
+                Store::Native(buffer) if buffer.is_empty() => {
+                    *store = Store::Whole(bytes.clone().unbind());
+                    true
+                }
+                _ => false,
+            })
+    }
+
+    /// Takes out what is as it will be given out, if that is no more than `count` bytes.
+    #[inline]
+    fn take_whole<'py>(&self, py: Python<'py>, count: usize) -> Option<Bound<'py, PyBytes>> {
+        let whole = self.0.with(py, |store| match store {
+            Store::Whole(bytes) if bytes.bind(py).as_bytes().len() <= count => Some(std::mem::take(store)),
+            _ => None,
+        });
+        match whole {
+            Some(Store::Whole(bytes)) => Some(bytes.into_bound(py)),
+            _ => None,
+        }
     }
 
     /// Puts `data`, which was taken out, back before what there is.
@@ -126,6 +193,9 @@ impl Buffer {
     /// Takes up to `count` bytes out.
     #[inline]
     pub(super) fn take<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Bound<'py, PyBytes>> {
+        if let Some(whole) = self.take_whole(py, count) {
+            return Ok(whole);
+        }
         let taken = self.find(py, |buffer| {
             let count = count.min(buffer.len());
             let taken = bytes::copy(py, &buffer.as_slice()[..count]);
@@ -194,15 +264,15 @@ impl Buffer {
 
     /// The `_buffer` attribute: a `bytearray`, unless another object was put there. The bytes are in it from now on.
     pub(super) fn to_object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        let object = self.0.with(py, |store| match store {
-            Store::Native(buffer) => Err(std::mem::take(buffer)),
-            Store::Python(object) => Ok(object.clone_ref(py).into_bound(py)),
-        });
-        object.unwrap_or_else(|buffer| {
-            let object = PyByteArray::new(py, buffer.as_slice()).into_any();
-            self.set(object.clone());
-            object
-        })
+        let object = self.find(py, std::mem::take);
+        object.map_or_else(
+            |object| object,
+            |buffer| {
+                let object = PyByteArray::new(py, buffer.as_slice()).into_any();
+                self.set(object.clone());
+                object
+            },
+        )
     }
 
     /// Sets the `_buffer` attribute.
@@ -214,6 +284,7 @@ impl Buffer {
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.0.traverse(visit, |store, visit| match store {
             Store::Native(_) => Ok(()),
+            Store::Whole(bytes) => visit.call(bytes),
             Store::Python(object) => visit.call(object),
         })
     }

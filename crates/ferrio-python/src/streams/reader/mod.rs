@@ -49,6 +49,8 @@ pub(crate) struct StreamReader {
     paused: GilCopy<bool>,
     /// What the coroutine that waits for more awaits: a future of ours, unless Python has put another one here.
     waiter: GilCell<Option<Py<PyAny>>>,
+    /// How many bytes the `read` that waits wants at most; 0 if something else waits, or nothing.
+    wanted: GilCopy<usize>,
     exception: GilCell<Option<Py<PyAny>>>,
     transport: GilCell<Option<Py<PyAny>>>,
     source_traceback: GilCell<Option<Py<PyAny>>>,
@@ -80,6 +82,7 @@ impl StreamReader {
             eof: GilCopy::new(false),
             paused: GilCopy::new(false),
             waiter: GilCell::default(),
+            wanted: GilCopy::new(0),
             exception: GilCell::default(),
             transport: GilCell::default(),
             source_traceback: GilCell::default(),
@@ -147,7 +150,7 @@ impl StreamReader {
     #[inline]
     #[must_use]
     pub(super) fn try_feed(&self, py: Python<'_>, data: &[u8]) -> bool {
-        !self.eof.get(py) && self.is_plain(py) && self.buffer.try_push(py, data)
+        !self.eof.get(py) && self.is_plain(py) && self.buffer.try_push(py, data, self.wanted.get(py))
     }
 
     /// What follows when the buffer has got more: who waits goes on, and the transport pauses if it is too much.
@@ -181,7 +184,7 @@ impl StreamReader {
         if !data.is_truthy()? {
             return Ok(());
         }
-        self.buffer.push(data)?;
+        self.buffer.push(data, self.wanted.get(py))?;
         self.fed(py).map(drop)
     }
 
@@ -301,6 +304,7 @@ impl Waiting {
     /// What waiting has raised.
     #[inline]
     fn end(&mut self, py: Python<'_>, reader: &StreamReader, outcome: Outcome<'_>) -> PyResult<()> {
+        reader.wanted.set(py, 0);
         if let Some(own) = self.0.take() {
             let kept = reader.waiter.with(py, |waiter| waiter.take_if(|waiter| waiter.is(&own)));
             drop((kept.map(|waiter| waiter.into_bound(py)), own.into_bound(py)));

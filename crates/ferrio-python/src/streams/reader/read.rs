@@ -67,7 +67,11 @@ impl Frame for Read {
         }
         // Another coroutine can have been quicker: there is nothing then, and that is no end of file.
         if (is_first || reader.is_plain(py)) && !reader.eof.get(py) && reader.buffer.len(py)? == 0 {
-            return self.waiting.begin(this, "read");
+            let waits = self.waiting.begin(this, "read")?;
+            if reader.is_plain(py) {
+                reader.wanted.set(py, self.count);
+            }
+            return Ok(waits);
         }
         let data = reader.buffer.take(py, self.count)?;
         reader.taken(py)?;
