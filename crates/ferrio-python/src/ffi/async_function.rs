@@ -110,6 +110,7 @@ pub(crate) fn promote(class: &Bound<'_, PyType>, names: &[&str]) -> PyResult<()>
         let compiled = defined.as_any().get_item(*name)?;
         let globals = PyDict::new(py);
         globals.set_item("__name__", "ferrio")?;
+        globals.set_item("__builtins__", py.import("builtins")?)?;
         globals.set_item(intern!(py, "_method"), class.getattr(*name)?)?;
         let code = compiled.getattr("__code__")?;
         let function = if is_called_directly {
