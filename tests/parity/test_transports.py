@@ -940,6 +940,7 @@ def test_a_number_that_changes_hands(loop):
     loop.run_until_complete(body())
 
 
+@pytest.mark.asyncio_since("3.12", "a server that waits for its connections")
 def test_methods_can_be_replaced(loop):
     """Tests of other projects put doubles in the place of a transport's methods."""
     written = []
