@@ -180,11 +180,10 @@ class Script:
 
     async def drain(self):
         """The peer receives until nothing waits on our side."""
-        for _ in range(2000):
+        deadline = time.monotonic() + 10
+        while self.transport.get_write_buffer_size() and time.monotonic() < deadline:
             self.peer_receives(1 << 16)
             await asyncio.sleep(0)
-            if not self.transport.get_write_buffer_size():
-                break
 
     def look(self):
         return self.transport.is_closing(), self.transport.is_reading(), self.transport.get_write_buffer_size() > 0
