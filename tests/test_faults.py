@@ -328,6 +328,7 @@ def resident_bytes():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+@pytest.mark.asyncio_since("3.14", "servers that wait for all")
 class TestManyConnections:
     @pytest.mark.patience(60)
     def test_opened_and_dropped(self, loop_factory):

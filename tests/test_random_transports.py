@@ -242,6 +242,7 @@ STEPS = st.one_of(
 
 
 @pytest.mark.patience(300)
+@pytest.mark.asyncio_since("3.14", "writelines that looks, and one end of a connection")
 @settings(property_test, max_examples=int(os.environ.get("FERRIO_TRANSPORT_SCRIPTS", 150)))
 @given(
     kind=st.sampled_from(sorted(PAIRS)),
