@@ -41,12 +41,6 @@ pub(crate) fn has_bytes(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyObject_CheckBuffer(object.as_ptr()) != 0 }
 }
 
-/// How many references there are to `object`.
-pub(crate) fn references(object: &Bound<'_, PyAny>) -> isize {
-    // SAFETY: reads the count of a live object.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
-}
-
 /// Shows the bytes of `object` to `f`, which must run no Python code: the object could change its bytes then.
 ///
 /// # Errors

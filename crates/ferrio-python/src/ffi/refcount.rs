@@ -11,8 +11,9 @@ pub(crate) fn is_only_reference(object: &Bound<'_, PyAny>) -> bool {
     count(object) == 1
 }
 
+/// How many strong references there are, with the same reservation.
 #[inline]
-pub(super) fn count(object: &Bound<'_, PyAny>) -> ffi::Py_ssize_t {
+pub(crate) fn count(object: &Bound<'_, PyAny>) -> ffi::Py_ssize_t {
     // SAFETY: a live object.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
 }

@@ -1,18 +1,15 @@
 //! Closing, failing, the end.
 
 use ferrio::engine::Flow;
-use pyo3::exceptions::{
-    PyConnectionAbortedError, PyConnectionResetError, PyException, PyResourceWarning, PyTimeoutError,
-};
+use pyo3::exceptions::{PyConnectionAbortedError, PyConnectionResetError, PyException, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::engine::Progress;
 use super::{Phase, TlsTransport, buffers};
 use crate::asyncio;
 use crate::ffi::runnable::Job;
-use crate::transports::callback;
+use crate::transports::{callback, log};
 
 /// A closing that takes too long.
 struct ShutdownTimeout;
@@ -207,11 +204,7 @@ impl TlsTransport {
             return Ok(());
         }
         own.change(py, |flags| flags.closed = true);
-        let text = PyString::new(py, &format!("unclosed transport {}", this.repr()?));
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "source"), this)?;
-        let arguments = PyTuple::new(py, [text.into_any(), py.get_type::<PyResourceWarning>().into_any()])?;
-        asyncio::warn(py)?.call(arguments, Some(&keywords)).map(drop)
+        log::warn_unclosed(this.as_any())
     }
 }
 

@@ -69,8 +69,8 @@ use crate::ffi::cell::{GilCell, GilCopy, GilExclusive};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::futures::Future;
 use crate::loop_ref::LoopCore;
-use crate::transports::native;
 use crate::transports::protocol::Protocol;
+use crate::transports::{log, native};
 
 /// Makes the classes known to the transports below.
 pub(crate) fn install(py: Python<'_>) {
@@ -197,18 +197,7 @@ impl TlsTransport {
 
     /// Logs a message about the transport in debug mode; `error` goes with it.
     fn log_debug(this: &Bound<'_, Self>, message: &str, error: Option<&PyErr>) {
-        let py = this.py();
-        if !this.get().core(py).get().debug.get(py) {
-            return;
-        }
-        let logged = (|| {
-            let keywords = pyo3::types::PyDict::new(py);
-            keywords.set_item("exc_info", error.map(|error| error.value(py)))?;
-            crate::asyncio::logger(py)?.call_method("debug", (message, this), Some(&keywords)).map(drop)
-        })();
-        if let Err(error) = logged {
-            error.write_unraisable(py, Some(this));
-        }
+        log::debug(this.get().core(this.py()), this.as_any(), "debug", message, error);
     }
 
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -12,6 +12,7 @@
 //! | [`endpoint`] | who closes the descriptor |
 //! | [`chunk`] | bytes that wait to be sent |
 //! | [`address`] | addresses as Python knows them |
+//! | [`log`] | what is said to the log, and of transports that were not closed |
 //! | [`callback`] | how a transport's work is run by the loop |
 //!
 //! A transport is what the reactor queues: one object, with one [`Job`](crate::ffi::runnable::Job) for each reason to run
@@ -25,6 +26,7 @@ pub(crate) mod callback;
 pub(crate) mod chunk;
 mod datagram;
 mod endpoint;
+pub(crate) mod log;
 pub(crate) mod native;
 mod pipe;
 pub(crate) mod protocol;

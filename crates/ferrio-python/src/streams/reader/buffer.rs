@@ -7,9 +7,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PySlice};
 
-use crate::ffi::buffer::{references, with_bytes};
-use crate::ffi::bytes;
+use crate::ffi::buffer::with_bytes;
 use crate::ffi::cell::GilCell;
+use crate::ffi::{bytes, refcount};
 
 /// A reader's bytes.
 ///
@@ -73,7 +73,7 @@ impl Buffer {
             bytes.as_bytes().to_vec()
         } else if let Ok(array) = object.cast_exact::<PyByteArray>()
             // Ours, and the one in the hand: nobody else has it any more.
-            && references(&object) == 2
+            && refcount::count(&object) == 2
         {
             array.to_vec()
         } else {

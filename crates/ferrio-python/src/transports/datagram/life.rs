@@ -2,10 +2,10 @@
 
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::Batch;
-use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefReference};
+use pyo3::types::{PyString, PyWeakrefReference};
 
 use super::read::LARGEST_BATCH;
 use super::recent::Recent;
@@ -16,9 +16,9 @@ use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
 use crate::loop_ref::try_report;
-use crate::transports::callback;
 use crate::transports::endpoint::Endpoint;
 use crate::transports::protocol::Protocol;
+use crate::transports::{callback, log};
 
 /// A transport that has been made: `connection_made`, and from then on it reads.
 struct Begin;
@@ -243,12 +243,8 @@ impl DatagramTransport {
         if !transport.endpoint.with(py, |endpoint| endpoint.is_open()) {
             return Ok(());
         }
-        let text = PyString::new(py, &format!("unclosed transport {}", this.repr()?));
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "source"), this)?;
-        let arguments = PyTuple::new(py, [text.into_any(), py.get_type::<PyResourceWarning>().into_any()])?;
-        let warned = py.import("warnings")?.call_method(intern!(py, "warn"), arguments, Some(&keywords));
+        let warned = log::warn_unclosed(this.as_any());
         transport.give_up(py)?;
-        warned.map(drop)
+        warned
     }
 }

@@ -5,10 +5,10 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use ferrio::engine::{Direction, Flow, SourceKey};
 use ferrio::net::{PipeKind, pipe};
-use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyWeakrefReference};
+use pyo3::types::{PyString, PyWeakrefReference};
 use pyo3::{PyClass, PyTraverseError, intern};
 
 use crate::asyncio;
@@ -18,8 +18,8 @@ use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, try_report};
 use crate::os_error::{os_error, os_error_of};
-use crate::transports::callback;
 use crate::transports::protocol::Protocol;
+use crate::transports::{callback, log};
 
 /// What a pipe transport is made of.
 pub(crate) struct NewPipe<'py> {
@@ -342,17 +342,7 @@ pub(super) fn report<T: PipeTransport>(this: &Bound<'_, T>, message: &str, error
 /// Logs a message about the transport in debug mode; `error` goes with it.
 pub(super) fn log_debug<T: PipeTransport>(this: &Bound<'_, T>, level: &str, message: &str, error: Option<&PyErr>) {
     let (py, end) = (this.py(), T::end(this));
-    if !end.core(py).get().debug.get(py) {
-        return;
-    }
-    let logged = (|| {
-        let keywords = PyDict::new(py);
-        keywords.set_item("exc_info", error.map(|error| error.value(py)))?;
-        asyncio::logger(py)?.call_method(level, (message, this), Some(&keywords)).map(drop)
-    })();
-    if let Err(error) = logged {
-        error.write_unraisable(py, Some(this.as_any()));
-    }
+    log::debug(end.core(py), this.as_any(), level, message, error);
 }
 
 /// Warns of a transport that was not closed, and closes its pipe.
@@ -361,12 +351,7 @@ pub(super) fn close_unclosed<T: PipeTransport>(this: &Bound<'_, T>) {
     if !end.flags.get(py).open {
         return;
     }
-    let warned = (|| {
-        let text = PyString::new(py, &format!("unclosed transport {}", this.as_any().repr()?));
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "source"), this)?;
-        asyncio::warn(py)?.call((text, py.get_type::<PyResourceWarning>()), Some(&keywords)).map(drop)
-    })();
+    let warned = log::warn_unclosed(this.as_any());
     if let Err(error) = end.give_up(py).and(warned) {
         error.write_unraisable(py, Some(this.as_any()));
     }

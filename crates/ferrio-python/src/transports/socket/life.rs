@@ -5,10 +5,10 @@
 
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{Address, socket};
-use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefReference};
+use pyo3::types::{PyString, PyWeakrefReference};
 use pyo3::{PyTraverseError, intern};
 
 use super::info::Info;
@@ -20,8 +20,8 @@ use crate::ffi::descriptor::borrow;
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
 use crate::loop_ref::try_report;
-use crate::transports::callback;
 use crate::transports::protocol::Protocol;
+use crate::transports::{callback, log};
 
 /// What a transport knows only until it has begun.
 #[derive(Debug)]
@@ -259,12 +259,8 @@ impl SocketTransport {
         if !transport.endpoint.with(py, |endpoint| endpoint.is_open()) {
             return Ok(());
         }
-        let text = PyString::new(py, &format!("unclosed transport {}", this.repr()?));
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "source"), this)?;
-        let arguments = PyTuple::new(py, [text.into_any(), py.get_type::<PyResourceWarning>().into_any()])?;
-        let warned = py.import("warnings")?.call_method(intern!(py, "warn"), arguments, Some(&keywords));
+        let warned = log::warn_unclosed(this.as_any());
         transport.give_up(py)?;
-        warned.map(drop)
+        warned
     }
 }

@@ -44,6 +44,7 @@ use self::info::Info;
 use self::life::Beginning;
 use self::write::Output;
 use super::endpoint::Endpoint;
+use super::log;
 use super::protocol::Protocol;
 use super::server::Server;
 use crate::ffi::cell::{GilCell, GilCopy};
@@ -154,18 +155,7 @@ impl SocketTransport {
 
     /// Logs a message about the transport in debug mode; `error` goes with it.
     fn log_debug(this: &Bound<'_, Self>, message: &str, error: Option<&PyErr>) {
-        let py = this.py();
-        if !this.get().core(py).get().debug.get(py) {
-            return;
-        }
-        let logged = (|| {
-            let keywords = pyo3::types::PyDict::new(py);
-            keywords.set_item("exc_info", error.map(|error| error.value(py)))?;
-            crate::asyncio::logger(py)?.call_method("debug", (message, this), Some(&keywords)).map(drop)
-        })();
-        if let Err(error) = logged {
-            error.write_unraisable(py, Some(this));
-        }
+        log::debug(this.get().core(this.py()), this.as_any(), "debug", message, error);
     }
 
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

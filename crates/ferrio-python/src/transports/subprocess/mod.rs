@@ -28,15 +28,13 @@ use std::collections::VecDeque;
 use std::sync::OnceLock;
 
 use ferrio::engine::ChildWatch;
-use pyo3::exceptions::PyResourceWarning;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
-use pyo3::{PyTraverseError, ffi, intern};
+use pyo3::{PyTraverseError, ffi};
 
 use self::life::Event;
+use super::log;
 use super::protocol::Protocol;
-use crate::asyncio;
 use crate::ffi::cell::GilCell;
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::futures::Future;
@@ -121,12 +119,7 @@ impl Finalize for SubprocessTransport {
         if this.get().state.with(py, |state| state.closed) {
             return;
         }
-        let warned = (|| {
-            let text = PyString::new(py, &format!("unclosed transport {}", this.repr()?));
-            let keywords = PyDict::new(py);
-            keywords.set_item(intern!(py, "source"), this)?;
-            asyncio::warn(py)?.call((text, py.get_type::<PyResourceWarning>()), Some(&keywords)).map(drop)
-        })();
+        let warned = log::warn_unclosed(this.as_any());
         if let Err(error) = Self::close(this).and(warned) {
             error.write_unraisable(py, Some(this));
         }
