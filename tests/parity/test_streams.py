@@ -368,6 +368,26 @@ def test_the_buffer_is_looked_at_while_data_comes(parity):
     parity(body)
 
 
+def test_data_behind_what_has_woken_a_read(parity):
+    """The read is driven by hand, and stays where it is."""
+
+    async def body(case):
+        for first in (b"ab", b"abcdefgh"):
+            async with stream(package(case)) as (reader, _, theirs):
+                reading = reader.read(6)
+                reading.send(None)
+                theirs.sendall(first)
+                while f"{len(first)} bytes" not in repr(reader):
+                    await turns()
+                theirs.sendall(b"XYZ")
+                while f"{len(first) + 3} bytes" not in repr(reader):
+                    await turns()
+                case(await outcome(reader.readexactly(len(first) + 3)))
+                reading.close()
+
+    parity(body)
+
+
 def test_data_for_a_reader_that_has_ended(parity):
     """As for any exception of a protocol, the connection is closed."""
 
