@@ -51,8 +51,8 @@ impl TlsTransport {
     ///
     /// # Errors
     ///
-    /// `ValueError` for a timeout that is not positive, and for a server without a context; what
-    /// `SSLContext.wrap_bio` raises.
+    /// `ValueError` for a timeout that is not positive, for a server without a context, and for a client that is to check a
+    /// name and is given none; what `SSLContext.wrap_bio` raises.
     pub(crate) fn create<'py>(new: &NewTlsTransport<'_, 'py>) -> PyResult<Bound<'py, TlsProtocol>> {
         let py = new.core.py();
         let handshake = timeout(new.handshake_timeout, "ssl_handshake_timeout", HANDSHAKE_TIMEOUT)?;
@@ -68,6 +68,11 @@ impl TlsTransport {
             }
             None => default_context(py, hostname.is_some())?,
         };
+        // `wrap_bio` refuses it since Python 3.14; before, nobody would have checked the name.
+        let checks_name = |context: &Bound<'_, PyAny>| context.getattr(intern!(py, "check_hostname"))?.is_truthy();
+        if !new.server_side && hostname.is_none() && checks_name(&ssl_context)? {
+            return Err(PyValueError::new_err("check_hostname requires server_hostname"));
+        }
         let engine = Engine::new(&ssl_context, new.server_side, hostname.filter(|_| !new.server_side))?;
         let (waiter, made) = match &new.begin {
             Begin::Connect(waiter) => (Some(Waiter::Pair(waiter.clone_ref(py))), false),
