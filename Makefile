@@ -59,6 +59,9 @@ test-python: develop
 conformance: develop ## asyncio's own tests, on ferrio
 	$(PY) tests/conformance/run.py
 
+ecosystem: develop ## other projects' tests, on asyncio and on ferrio; NAMES picks some
+	$(PY) tests/ecosystem/run.py $(NAMES)
+
 # The wheel is what users get, so it is what is measured. ROWS, LOOPS, ROUNDS: see benches/README.md.
 bench: $(VENV)/.tools ## ferrio beside its peers
 	rm -rf $(TARGET)/wheels
@@ -99,4 +102,4 @@ $(VENV)/.tools: pyproject.toml | $(PY)
 	tools/pip.sh $(PY) install -q --group dev
 	touch $@
 
-.PHONY: help demo test lint format test-rust develop test-python conformance bench soak memcheck fuzz clean
+.PHONY: help demo test lint format test-rust develop test-python conformance ecosystem bench soak memcheck fuzz clean
