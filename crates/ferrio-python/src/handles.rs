@@ -7,7 +7,7 @@ use ferrio::engine::{Flow, TimerKey};
 use pyo3::basic::CompareOp;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyString, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
 use crate::asyncio;
@@ -354,7 +354,7 @@ impl Handle {
     }
 
     /// `<Handle [cancelled] callback [created at]>`, with `when` behind the class or the word that it is cancelled.
-    fn describe(this: &Bound<'_, PyAny>, handle: &Self, when: Option<f64>) -> PyResult<String> {
+    fn describe(this: &Bound<'_, PyAny>, handle: &Self, when: Option<Bound<'_, PyAny>>) -> PyResult<String> {
         let py = this.py();
         if let Some(repr) = handle._repr(py) {
             return repr.extract(py);
@@ -364,7 +364,7 @@ impl Handle {
             words.push("cancelled".to_owned());
         }
         if let Some(when) = when {
-            words.push(format!("when={}", when.into_pyobject(py)?.repr()?));
+            words.push(format!("when={}", when.repr()?));
         }
         if let Some(callback) = handle._callback(py) {
             let arguments = handle._args(py)?.unwrap_or_else(|| PyTuple::empty(py));
@@ -603,6 +603,8 @@ pub(crate) fn watched(core: &LoopCore, what: &Bound<'_, PyAny>, f: impl FnOnce()
 pub(crate) struct TimerHandle {
     /// Seconds on the loop's clock, as it was asked for.
     when: f64,
+    /// The same as it was given, where that was no float.
+    given: Option<Py<PyAny>>,
     key: GilCopy<Option<TimerKey>>,
     /// What a loop of another make says of the timer.
     scheduled: GilCopy<bool>,
@@ -619,12 +621,13 @@ impl TimerHandle {
         arguments: Arguments,
         context: Option<Py<PyAny>>,
         when: f64,
+        given: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
-        pool::make_derived(core.py(), Handle::ours(core, callback, arguments, context)?, Self::at(when))
+        pool::make_derived(core.py(), Handle::ours(core, callback, arguments, context)?, Self::at(when, given))
     }
 
-    fn at(when: f64) -> Self {
-        Self { when, key: GilCopy::new(None), scheduled: GilCopy::new(false) }
+    fn at(when: f64, given: Option<Py<PyAny>>) -> Self {
+        Self { when, given, key: GilCopy::new(None), scheduled: GilCopy::new(false) }
     }
 
     pub(crate) fn set_key(&self, py: Python<'_>, key: TimerKey) {
@@ -648,19 +651,26 @@ impl TimerHandle {
     }
 }
 
+/// A time as it was given, if it is no float.
+#[inline]
+pub(crate) fn unless_float(when: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
+    (!when.is_exact_instance_of::<PyFloat>()).then(|| when.clone().unbind())
+}
+
 #[pymethods]
 impl TimerHandle {
     #[new]
     #[pyo3(signature = (when, callback, args, r#loop, context=None))]
     fn __new__(
-        when: f64,
+        when: Bound<'_, PyAny>,
         callback: Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         r#loop: &Bound<'_, PyAny>,
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
+        let seconds = when.extract()?;
         let handle = Handle::__new__(callback, args, r#loop, context)?;
-        Ok(PyClassInitializer::from(handle).add_subclass(Self::at(when)))
+        Ok(PyClassInitializer::from(handle).add_subclass(Self::at(seconds, unless_float(&when))))
     }
 
     /// Takes the callback back and its timer out of the loop; nothing that it holds is kept.
@@ -684,13 +694,16 @@ impl TimerHandle {
     }
 
     /// When the callback is due, in seconds on the loop's clock.
-    fn when(&self) -> f64 {
-        self.when
+    fn when<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match &self.given {
+            Some(given) => given.bind(py).clone(),
+            None => PyFloat::new(py, self.when).into_any(),
+        }
     }
 
     #[getter]
-    fn _when(&self) -> f64 {
-        self.when
+    fn _when<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.when(py)
     }
 
     /// Whether the timer is pending.
@@ -705,7 +718,7 @@ impl TimerHandle {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        Handle::describe(slf.as_any(), slf.as_super().get(), Some(slf.get().when))
+        Handle::describe(slf.as_any(), slf.as_super().get(), Some(slf.get().when(slf.py())))
     }
 
     #[getter]
@@ -740,8 +753,8 @@ impl TimerHandle {
         Ok(answer.into_pyobject(py)?.to_owned().into_any())
     }
 
-    fn __traverse__(&self, _visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        Ok(())
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.given)
     }
 }
 
@@ -753,8 +766,10 @@ impl Pooled for TimerHandle {
         &POOL
     }
 
-    fn dispose(self, _py: Python<'_>) {
-        // A number and a time.
+    fn dispose(self, py: Python<'_>) {
+        if let Some(given) = self.given {
+            drop(given.into_bound(py));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::asyncio;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::runnable::{runnable, send_runnable};
 use crate::ffi::thread::current_thread;
-use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle};
+use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle, unless_float};
 use crate::loop_ref::{nanos, seconds};
 
 #[pymethods]
@@ -93,7 +93,7 @@ impl FastMethod for CallLater {
         let call = Call::parse(slf.py(), arguments, "call_later", Some("delay"))?;
         let Some(delay) = call.time else { return Err(PyTypeError::new_err("delay must not be None")) };
         let when = seconds(slf.as_super().get().engine(slf.py()).clock().now()) + delay;
-        set_timer(slf, when, call, "call_later")
+        set_timer(slf, when, None, call, "call_later")
     }
 }
 
@@ -114,13 +114,15 @@ impl FastMethod for CallAt {
     fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let call = Call::parse(slf.py(), arguments, "call_at", Some("when"))?;
         let Some(when) = call.time else { return Err(PyTypeError::new_err("when cannot be None")) };
-        set_timer(slf, when, call, "call_at")
+        let given = arguments.get(0).and_then(|given| unless_float(&given));
+        set_timer(slf, when, given, call, "call_at")
     }
 }
 
 fn set_timer<'py>(
     slf: &Bound<'py, EventLoop>,
     when: f64,
+    given: Option<Py<PyAny>>,
     call: Call<'py>,
     method: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -128,7 +130,7 @@ fn set_timer<'py>(
     let core = slf.as_super();
     admit(slf, &call.callback, method)?;
     let context = call.context.map(Bound::unbind);
-    let timer = TimerHandle::create(core, call.callback.unbind(), call.rest, context, when)?;
+    let timer = TimerHandle::create(core, call.callback.unbind(), call.rest, context, when, given)?;
     let key = core.get().engine(py).push_at(nanos(when), runnable::<RunTimer>(timer.clone().unbind()));
     timer.get().set_key(py, key);
     Ok(timer.into_any())
