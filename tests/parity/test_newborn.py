@@ -49,3 +49,47 @@ def test_the_collector_does_not_see_what_is_not_there_yet(name, threshold, make)
         """,
     )
     assert (printed, status) == (["end"], 0)
+
+
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+@pytest.mark.parametrize("threshold", [1, 2, 3])
+def test_nor_transports_that_are_not_there_yet(name, threshold):
+    printed, errors, status = run_script(
+        name,
+        f"""
+        import os
+        import socket
+
+        async def make():
+            loop = asyncio.get_running_loop()
+            ours, theirs = socket.socketpair()
+            source, sink = os.pipe()
+            made = [
+                await loop.connect_accepted_socket(asyncio.Protocol, ours),
+                await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)),
+                await loop.connect_read_pipe(asyncio.Protocol, open(source, "rb", 0)),
+                await loop.connect_write_pipe(asyncio.Protocol, open(sink, "wb", 0)),
+            ]
+            server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            for transport, _ in made:
+                transport.close()
+            server.close()
+            theirs.close()
+            await asyncio.sleep(0)
+            if sys.version_info < (3, 12):
+                return [{{}} for _ in range(100)]  # no dictionary is at hand, then
+
+        async def main():
+            for _ in range(20):
+                await make()
+            process, _ = await asyncio.get_running_loop().subprocess_exec(asyncio.SubprocessProtocol, "true")
+            process.close()
+
+        loop = new_event_loop()
+        gc.freeze()
+        gc.set_threshold({threshold}, 1, 1)
+        loop.run_until_complete(main())
+        print("end")
+        """,
+    )
+    assert (printed, status) == (["end"], 0), errors

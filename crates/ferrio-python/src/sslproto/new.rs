@@ -10,6 +10,7 @@ use super::write::Output;
 use super::{Beginning, Flags, Phase, Timeouts, TlsProtocol, TlsTransport, Waiter};
 use crate::ffi::cell::{GilCell, GilCopy, GilExclusive};
 use crate::ffi::context;
+use crate::ffi::newborn;
 use crate::futures::Future;
 use crate::loop_ref::LoopCore;
 use crate::transports::protocol::Protocol;
@@ -103,7 +104,7 @@ impl TlsTransport {
         };
         let limits = write_limits(None, None)?;
         transport.output.with(py, |output| output.flow.set_limits(limits));
-        let transport = Bound::new(py, transport)?;
+        let transport = newborn::make(py, transport)?.into_bound(py);
         Bound::new(py, TlsProtocol::new(transport.unbind()))
     }
 }

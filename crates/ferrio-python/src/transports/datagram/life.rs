@@ -13,6 +13,7 @@ use super::send::Output;
 use super::{Beginning, DatagramTransport, Family, Flags, NewDatagramTransport};
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
 use crate::loop_ref::try_report;
@@ -93,7 +94,7 @@ impl DatagramTransport {
             beginning: GilCell::new(Some(Box::new(Beginning { waiter: new.waiter }))),
             failure: GilCell::default(),
         };
-        let this = Bound::new(py, transport)?;
+        let this = newborn::make(py, transport)?.into_bound(py);
         core.descriptors().insert(py, fd, PyWeakrefReference::new(&this)?.unbind());
         core.push(py, runnable::<Begin>(this.clone().unbind()));
         Ok(this)

@@ -22,6 +22,7 @@ use crate::ffi::call::call1;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::descriptor::borrow;
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
+use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable};
 use crate::loop_ref::LoopCore;
 use crate::os_error::os_error;
@@ -100,7 +101,7 @@ impl ReadPipeTransport {
     pub(crate) fn create<'py>(new: NewPipe<'py>) -> PyResult<Bound<'py, Self>> {
         let py = new.core.py();
         let (end, _) = End::new(new, "Pipe transport is for pipes/sockets only.")?;
-        let this = Bound::new(py, Self { end, read_size: GilCopy::default() })?;
+        let this = newborn::make(py, Self { end, read_size: GilCopy::default() })?.into_bound(py);
         end::open(&this)?;
         Ok(this)
     }

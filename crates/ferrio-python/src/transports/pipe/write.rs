@@ -25,6 +25,7 @@ use crate::ffi::buffer::with_bytes;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::descriptor::borrow;
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
+use crate::ffi::newborn;
 use crate::ffi::runnable::Job;
 use crate::loop_ref::LoopCore;
 use crate::os_error::os_error;
@@ -108,7 +109,7 @@ impl WritePipeTransport {
         let py = new.core.py();
         let (end, kind) = End::new(new, "Pipe transport is only for pipes, sockets and character devices")?;
         let (output, lost_writes) = (GilCell::default(), GilCopy::new(0));
-        let this = Bound::new(py, Self { end, kind, output, lost_writes })?;
+        let this = newborn::make(py, Self { end, kind, output, lost_writes })?.into_bound(py);
         end::open(&this)?;
         Ok(this)
     }

@@ -26,6 +26,7 @@ use slab::Slab;
 use self::listener::Listener;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::context;
+use crate::ffi::newborn;
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
 
@@ -73,7 +74,7 @@ impl Server {
             serving: GilCopy::new(false),
             state: GilCell::new(State { waiters: Some(Vec::new()), ..State::default() }),
         };
-        let this = Bound::new(py, server)?;
+        let this = newborn::make(py, server)?.into_bound(py);
         let listeners = sockets.into_iter().map(|(socket, file)| Listener::create(&this, socket, file));
         let listeners = listeners.collect::<PyResult<Vec<_>>>()?;
         this.get().state.with(py, |state| state.listeners = Some(listeners));

@@ -17,6 +17,7 @@ use super::{Flags, Membership, NewSocketTransport, SocketTransport};
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::descriptor::borrow;
+use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
 use crate::loop_ref::try_report;
@@ -97,7 +98,7 @@ impl SocketTransport {
             beginning: GilCell::new(Some(Box::new(Beginning { waiter: new.waiter }))),
             failure: GilCell::default(),
         };
-        let this = Bound::new(py, transport)?;
+        let this = newborn::make(py, transport)?.into_bound(py);
         let weak = PyWeakrefReference::new(&this)?.unbind();
         if let Some(server) = new.server {
             let number = server.get().attach(py, weak.clone_ref(py));

@@ -15,6 +15,7 @@ use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::ffi::cell::GilCell;
 use crate::ffi::context;
+use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable, send_runnable};
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef, try_report};
@@ -112,7 +113,7 @@ impl SubprocessTransport {
             protocol: Protocol::new(new.protocol.unbind()),
             state: GilCell::new(State { beginning: Some(beginning.clone().unbind()), ..State::default() }),
         };
-        let this = Bound::new(py, transport)?;
+        let this = newborn::make(py, transport)?.into_bound(py);
         Self::log_created(&this, new.arguments)?;
         let connected = Self::connect_pipes(&this);
         core.push(py, runnable::<Begin>(this.clone().unbind()));

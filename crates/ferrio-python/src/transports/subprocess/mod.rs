@@ -3,7 +3,7 @@
 //! | file | topic |
 //! |---|---|
 //! | [`pipes`] | the protocol of each of the process's pipes, which tells the transport |
-//! | [`popen`](popen) | `subprocess.Popen` |
+//! | [`popen`] | `subprocess.Popen` |
 //! | [`life`] | from the spawn to the protocol's last call |
 //! | [`methods`] | what Python sees |
 //!
