@@ -53,7 +53,7 @@ PARTS = [(0, None), (0, 10), (100, 50), (4000, 1000), (4096, 5), (9999, None), (
 
 
 class TestOverASocket:
-    @pytest.mark.asyncio_since("3.12", "nothing to send behind the end of a file")
+    @pytest.mark.asyncio_since("3.14", "nothing to send behind the end of a file")
     @pytest.mark.parametrize(("offset", "count"), PARTS)
     @pytest.mark.parametrize("kind", ["file", "memory"])
     def test_a_part_of_it(self, parity, offset, count, kind):
@@ -188,7 +188,7 @@ class TestOverASocket:
 
 
 class TestOverATransport:
-    @pytest.mark.asyncio_since("3.12", "nothing to send behind the end of a file")
+    @pytest.mark.asyncio_since("3.14", "nothing to send behind the end of a file")
     @pytest.mark.parametrize(("offset", "count"), [part for part in PARTS if part[1] is None or part[1] < 1 << 63])
     @pytest.mark.parametrize("kind", ["file", "memory"])
     def test_between_what_is_written(self, parity, offset, count, kind):
