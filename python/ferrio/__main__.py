@@ -96,7 +96,8 @@ def as_file(path: str, arguments: list[str]) -> Callable[[], None]:
         set_path(os.path.dirname(os.path.realpath(path)))
         module.__file__ = os.path.abspath(path)
         module.__loader__ = SourceFileLoader("__main__", module.__file__)
-        module.__dict__["__cached__"] = None
+        if sys.version_info < (3, 15):  # From then on modules have it no more.
+            module.__dict__["__cached__"] = None
         with open(path, "rb") as file:
             source = file.read()
         exec(compile(source, module.__file__, "exec"), module.__dict__)

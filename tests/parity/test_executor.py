@@ -216,7 +216,7 @@ class TestShutdown:
 
         assert parity(body)[0] == [0]
 
-    @pytest.mark.asyncio_since("3.12", "the timeout")
+    @pytest.mark.asyncio_since("3.13", "a timeout that warns")
     @pytest.mark.parametrize("timeout", [0, 0.001])
     def test_the_time_is_up(self, parity, timeout):
         async def body(case):

@@ -295,7 +295,7 @@ def test_a_signal_that_is_none(loop):
     loop.run_until_complete(body())
 
 
-@pytest.mark.asyncio_since("3.12", "descriptors for processes, where a thread reaped them at once")
+@pytest.mark.asyncio_since("3.13", "descriptors for processes, where a thread reaped them at once")
 def test_an_ended_process_is_not_signalled(loop):
     """Neither before nor after it has been reaped, although the loop has not noticed."""
 
