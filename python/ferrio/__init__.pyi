@@ -206,7 +206,7 @@ __all__ = (
     "uninstall",
 )
 
-# Abstract to a type checker for as long as methods of asyncio's are missing in Rust; those raise NotImplementedError.
+# The two bases have methods of the same names whose types differ in detail, which a type checker notices.
 class EventLoop(_EventLoop, asyncio.AbstractEventLoop):  # type: ignore[misc]
     def __init__(self) -> None: ...
 
