@@ -1,8 +1,8 @@
 //! Looking for a moment before sleeping.
 //!
 //! To put a thread to sleep and to wake it takes longer than what it often waits for: a peer on another core answers a small
-//! message in a few microseconds, and the sleep adds two or three times as many to that, and as much processor time
-//! as it saves. So a wait that may sleep first looks for [`LIMIT`], with the interpreter released as for any wait.
+//! message in a few microseconds, and the sleep adds two or three times as many to that. What it saves of processor time,
+//! the going to sleep and the waking mostly spend. So a wait that may sleep first looks for [`LIMIT`], with the interpreter released as for any wait.
 //!
 //! That is worth it only where answers come soon, and what comes is the only thing that tells. A look that found nothing
 //! costs `LIMIT` of processor time; after it some waits sleep at once, twice as many as after the one before it, up to
