@@ -1,15 +1,12 @@
-//! `Handle` and `TimerHandle`: a callback that waits for its turn.
-//!
-//! A handle is the object that `call_soon` returns and, at the same time, what the engine queues: one allocation a
-//! callback, and none in the queue.
+//! `Handle`: a callback that waits for its turn.
 
-use ferrio::engine::{Flow, TimerKey};
-use pyo3::basic::CompareOp;
+use ferrio::engine::Flow;
+use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyString, PyTuple};
-use pyo3::{PyTraverseError, intern};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::work::{Arguments, CallbackContext, Work};
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::pool::{self, Pool, Pooled};
@@ -17,142 +14,7 @@ use crate::ffi::refcount::is_only_reference;
 use crate::ffi::runnable::{Job, leave};
 use crate::ffi::snapshot::Snapshot;
 use crate::ffi::thread::attached;
-use crate::ffi::{call, context};
 use crate::loop_ref::{LoopCore, LoopRef, report};
-
-/// The arguments of a callback.
-#[derive(Debug)]
-pub(crate) enum Arguments {
-    None,
-    One(Py<PyAny>),
-    Many(Py<PyTuple>),
-}
-
-impl Arguments {
-    /// Takes the shortest form that holds `arguments`.
-    #[inline]
-    pub(crate) fn new(arguments: Bound<'_, PyTuple>) -> Self {
-        if arguments.is_empty() { Self::None } else { Self::Many(arguments.unbind()) }
-    }
-
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::None => Self::None,
-            Self::One(argument) => Self::One(argument.clone_ref(py)),
-            Self::Many(arguments) => Self::Many(arguments.clone_ref(py)),
-        }
-    }
-
-    #[inline]
-    fn dispose(self, py: Python<'_>) {
-        match self {
-            Self::None => {}
-            Self::One(argument) => drop(argument.into_bound(py)),
-            Self::Many(arguments) => drop(arguments.into_bound(py)),
-        }
-    }
-
-    fn to_tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        match self {
-            Self::None => Ok(PyTuple::empty(py)),
-            Self::One(argument) => PyTuple::new(py, [argument]),
-            Self::Many(arguments) => Ok(arguments.bind(py).clone()),
-        }
-    }
-
-    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::None => Ok(()),
-            Self::One(argument) => visit.call(argument),
-            Self::Many(arguments) => visit.call(arguments),
-        }
-    }
-}
-
-/// What a callback is to run in.
-#[derive(Debug)]
-enum CallbackContext {
-    /// A context that somebody may know: it was given, or asked for, or the callback runs in it.
-    Known(Py<PyAny>),
-    /// A copy that nobody has seen yet.
-    Copy(Snapshot),
-}
-
-impl CallbackContext {
-    #[inline]
-    fn new(py: Python<'_>, given: Option<Py<PyAny>>) -> PyResult<Self> {
-        if let Some(context) = given {
-            return Ok(Self::Known(context));
-        }
-        match Snapshot::of_current(py)? {
-            Some(snapshot) => Ok(Self::Copy(snapshot)),
-            None => context::copy_current(py).map(Self::Known),
-        }
-    }
-
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Known(context) => Self::Known(context.clone_ref(py)),
-            Self::Copy(snapshot) => Self::Copy(snapshot.clone_ref(py)),
-        }
-    }
-
-    #[inline]
-    fn dispose(self, py: Python<'_>) {
-        match self {
-            Self::Known(context) => drop(context.into_bound(py)),
-            Self::Copy(snapshot) => snapshot.dispose(py),
-        }
-    }
-
-    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::Known(context) => visit.call(context),
-            Self::Copy(snapshot) => snapshot.traverse(visit),
-        }
-    }
-}
-
-/// What a handle calls; taken out as a whole when it is cancelled, so that nothing is kept alive by a handle that is.
-#[derive(Debug)]
-struct Work {
-    callback: Py<PyAny>,
-    arguments: Arguments,
-    context: CallbackContext,
-}
-
-impl Work {
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
-            callback: self.callback.clone_ref(py),
-            arguments: self.arguments.clone_ref(py),
-            context: self.context.clone_ref(py),
-        }
-    }
-
-    /// Calls the callback in `context`. Runs Python code.
-    #[inline]
-    fn call_in<'py>(&self, context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = context.py();
-        let callback = self.callback.bind(py);
-        if !context::is_context(context) {
-            return run_in_other(context, callback, &self.arguments);
-        }
-        context::run_in(context.as_borrowed(), || match &self.arguments {
-            Arguments::None => call::call0(callback),
-            Arguments::One(argument) => call::call1(callback, argument.bind(py)),
-            Arguments::Many(arguments) => call::call_tuple(callback, arguments.bind(py)),
-        })
-        .flatten()
-    }
-
-    #[inline]
-    fn dispose(self, py: Python<'_>) {
-        drop(self.callback.into_bound(py));
-        self.arguments.dispose(py);
-        self.context.dispose(py);
-    }
-}
 
 /// What a handle only has in debug mode.
 #[derive(Debug)]
@@ -165,7 +27,7 @@ struct Origin {
 /// A callback that `call_soon` has queued, as `asyncio.Handle`.
 #[pyclass(frozen, subclass, weakref, module = "ferrio")]
 pub(crate) struct Handle {
-    loop_ref: LoopRef,
+    pub(super) loop_ref: LoopRef,
     work: GilCell<Option<Work>>,
     cancelled: GilCopy<bool>,
     origin: GilCell<Option<Box<Origin>>>,
@@ -208,7 +70,7 @@ impl Handle {
     }
 
     #[inline(always)]
-    fn ours(
+    pub(super) fn ours(
         core: &Bound<'_, LoopCore>,
         callback: Py<PyAny>,
         arguments: Arguments,
@@ -336,7 +198,7 @@ impl Handle {
     }
 
     /// Cancels the handle; false if it was cancelled before. What it held is dropped, which runs Python code.
-    fn cancel_once(this: &Bound<'_, PyAny>, handle: &Self) -> PyResult<bool> {
+    pub(super) fn cancel_once(this: &Bound<'_, PyAny>, handle: &Self) -> PyResult<bool> {
         let py = this.py();
         if handle.cancelled.replace(py, true) {
             return Ok(false);
@@ -354,7 +216,7 @@ impl Handle {
     }
 
     /// `<Handle [cancelled] callback [created at]>`, with `when` behind the class or the word that it is cancelled.
-    fn describe(this: &Bound<'_, PyAny>, handle: &Self, when: Option<Bound<'_, PyAny>>) -> PyResult<String> {
+    pub(super) fn describe(this: &Bound<'_, PyAny>, handle: &Self, when: Option<Bound<'_, PyAny>>) -> PyResult<String> {
         let py = this.py();
         if let Some(repr) = handle._repr(py) {
             return repr.extract(py);
@@ -386,19 +248,6 @@ impl Origin {
     }
 }
 
-/// Calls the callback in what is no context, but may behave as one.
-#[cold]
-fn run_in_other<'py>(
-    context: &Bound<'py, PyAny>,
-    callback: &Bound<'py, PyAny>,
-    arguments: &Arguments,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = context.py();
-    let arguments = arguments.to_tuple(py)?;
-    let arguments = std::iter::once(callback.clone()).chain(arguments.iter()).collect::<Vec<_>>();
-    context.call_method1(intern!(py, "run"), PyTuple::new(py, arguments)?)
-}
-
 /// What is called and where it is defined, as asyncio words it.
 fn callback_source(callback: &Bound<'_, PyAny>, arguments: &Bound<'_, PyTuple>, debug: bool) -> PyResult<String> {
     let py = callback.py();
@@ -414,7 +263,7 @@ fn callback_source(callback: &Bound<'_, PyAny>, arguments: &Bound<'_, PyTuple>, 
 impl Handle {
     #[new]
     #[pyo3(signature = (callback, args, r#loop, context=None))]
-    fn __new__(
+    pub(super) fn __new__(
         callback: Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         r#loop: &Bound<'_, PyAny>,
@@ -474,12 +323,12 @@ impl Handle {
     }
 
     #[getter]
-    fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub(super) fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.work.with(py, |work| work.as_ref().map(|work| work.callback.clone_ref(py)))
     }
 
     #[getter]
-    fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    pub(super) fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let arguments = self.work.with(py, |work| work.as_ref().map(|work| work.arguments.clone_ref(py)));
         arguments.map(|arguments| arguments.to_tuple(py)).transpose()
     }
@@ -596,191 +445,4 @@ pub(crate) fn watched(core: &LoopCore, what: &Bound<'_, PyAny>, f: impl FnOnce()
         }
     }
     flow
-}
-
-/// A callback that waits for its time, as `asyncio.TimerHandle`.
-#[pyclass(frozen, extends = Handle, subclass, module = "ferrio")]
-pub(crate) struct TimerHandle {
-    /// Seconds on the loop's clock, as it was asked for.
-    when: f64,
-    /// The same as it was given, where that was no float.
-    given: Option<Py<PyAny>>,
-    key: GilCopy<Option<TimerKey>>,
-    /// What a loop of another make says of the timer.
-    scheduled: GilCopy<bool>,
-}
-
-impl TimerHandle {
-    /// Makes the handle; the loop sets its timer, and says which with [`set_key`](Self::set_key).
-    ///
-    /// Budget: as [`Handle::create`].
-    #[inline]
-    pub(crate) fn create<'py>(
-        core: &Bound<'py, LoopCore>,
-        callback: Py<PyAny>,
-        arguments: Arguments,
-        context: Option<Py<PyAny>>,
-        when: f64,
-        given: Option<Py<PyAny>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        pool::make_derived(core.py(), Handle::ours(core, callback, arguments, context)?, Self::at(when, given))
-    }
-
-    fn at(when: f64, given: Option<Py<PyAny>>) -> Self {
-        Self { when, given, key: GilCopy::new(None), scheduled: GilCopy::new(false) }
-    }
-
-    pub(crate) fn set_key(&self, py: Python<'_>, key: TimerKey) {
-        self.key.set(py, Some(key));
-    }
-
-    fn order(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> std::cmp::Ordering {
-        slf.get().when.total_cmp(&other.get().when)
-    }
-
-    fn same_work(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> PyResult<bool> {
-        let py = slf.py();
-        if slf.is(other) {
-            return Ok(true);
-        }
-        let (a, b) = (slf.as_super().get(), other.as_super().get());
-        Ok(slf.get().when == other.get().when
-            && a._callback(py).into_pyobject(py)?.eq(b._callback(py))?
-            && a._args(py)?.into_pyobject(py)?.eq(b._args(py)?)?
-            && a.is_cancelled(py) == b.is_cancelled(py))
-    }
-}
-
-/// A time as it was given, if it is no float.
-#[inline]
-pub(crate) fn unless_float(when: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
-    (!when.is_exact_instance_of::<PyFloat>()).then(|| when.clone().unbind())
-}
-
-#[pymethods]
-impl TimerHandle {
-    #[new]
-    #[pyo3(signature = (when, callback, args, r#loop, context=None))]
-    fn __new__(
-        when: Bound<'_, PyAny>,
-        callback: Bound<'_, PyAny>,
-        args: &Bound<'_, PyAny>,
-        r#loop: &Bound<'_, PyAny>,
-        context: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<PyClassInitializer<Self>> {
-        let seconds = when.extract()?;
-        let handle = Handle::__new__(callback, args, r#loop, context)?;
-        Ok(PyClassInitializer::from(handle).add_subclass(Self::at(seconds, unless_float(&when))))
-    }
-
-    /// Takes the callback back and its timer out of the loop; nothing that it holds is kept.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let handle = slf.as_super().get();
-        if !Handle::cancel_once(slf.as_any(), handle)? {
-            return Ok(());
-        }
-        match &handle.loop_ref {
-            LoopRef::Ours(core) => {
-                let key = slf.get().key.replace(py, None);
-                // The reference that the loop had is dropped here, outside of the engine.
-                drop(key.and_then(|key| core.get().engine(py).cancel_timer(key)));
-                Ok(())
-            }
-            LoopRef::Foreign(foreign) => {
-                foreign.bind(py).call_method1(intern!(py, "_timer_handle_cancelled"), (slf,)).map(drop)
-            }
-        }
-    }
-
-    /// When the callback is due, in seconds on the loop's clock.
-    fn when<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        match &self.given {
-            Some(given) => given.bind(py).clone(),
-            None => PyFloat::new(py, self.when).into_any(),
-        }
-    }
-
-    #[getter]
-    fn _when<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.when(py)
-    }
-
-    /// Whether the timer is pending.
-    #[getter(_scheduled)]
-    fn get_scheduled(&self, py: Python<'_>) -> bool {
-        self.key.get(py).is_some() || self.scheduled.get(py)
-    }
-
-    #[setter(_scheduled)]
-    fn set_scheduled(&self, py: Python<'_>, scheduled: bool) {
-        self.scheduled.set(py, scheduled);
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        Handle::describe(slf.as_any(), slf.as_super().get(), Some(slf.get().when(slf.py())))
-    }
-
-    #[getter]
-    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        if slf.is_exact_instance_of::<Self>() {
-            return asyncio::timer_handle_class(py).cloned();
-        }
-        Ok(slf.get_type().into_any())
-    }
-
-    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
-        self.when.into_pyobject(py)?.hash()
-    }
-
-    fn __richcmp__<'py>(
-        slf: &Bound<'py, Self>,
-        other: &Bound<'py, PyAny>,
-        operation: CompareOp,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented().into_bound(py)) };
-        let order = Self::order(slf, other);
-        let answer = match operation {
-            CompareOp::Lt => order.is_lt(),
-            CompareOp::Gt => order.is_gt(),
-            CompareOp::Le => order.is_lt() || Self::same_work(slf, other)?,
-            CompareOp::Ge => order.is_gt() || Self::same_work(slf, other)?,
-            CompareOp::Eq => Self::same_work(slf, other)?,
-            CompareOp::Ne => !Self::same_work(slf, other)?,
-        };
-        Ok(answer.into_pyobject(py)?.to_owned().into_any())
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.given)
-    }
-}
-
-impl Pooled for TimerHandle {
-    type Base = Handle;
-
-    fn pool() -> &'static Pool {
-        static POOL: Pool = Pool::new();
-        &POOL
-    }
-
-    fn dispose(self, py: Python<'_>) {
-        if let Some(given) = self.given {
-            drop(given.into_bound(py));
-        }
-    }
-}
-
-/// A timer's handle in the engine.
-pub(crate) struct RunTimer;
-
-impl Job for RunTimer {
-    type Class = TimerHandle;
-
-    fn run(this: &Bound<'_, TimerHandle>) -> Flow {
-        this.get().key.set(this.py(), None);
-        RunHandle::run(this.as_super())
-    }
 }

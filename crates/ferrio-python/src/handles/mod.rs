@@ -1,0 +1,18 @@
+//! `Handle` and `TimerHandle`: a callback that waits for its turn.
+//!
+//! | file | noun |
+//! |---|---|
+//! | [`handle`] | [`Handle`] |
+//! | [`timer`] | [`TimerHandle`] |
+//! | [`work`] | what a handle calls: callback, [`Arguments`] and context |
+//!
+//! A handle is the object that `call_soon` returns and, at the same time, what the engine queues: one allocation a
+//! callback, and none in the queue.
+
+mod handle;
+mod timer;
+mod work;
+
+pub(crate) use handle::{Handle, RunHandle, watched};
+pub(crate) use timer::{RunTimer, TimerHandle, unless_float};
+pub(crate) use work::Arguments;
