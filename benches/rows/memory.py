@@ -8,6 +8,7 @@ import resource
 import subprocess
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from ssl import SSLContext
 from types import ModuleType
 from typing import Any
 
@@ -44,7 +45,7 @@ async def sleeping_tasks(aio: ModuleType) -> Sample:
     return Sample(grown / TASKS)
 
 
-async def idle_connections(aio: ModuleType) -> Sample:
+async def idle_connections(aio: ModuleType, count: int = CONNECTIONS, ssl: SSLContext | None = None) -> Sample:
     """an accepted connection with a Protocol on it, on which nothing happens"""
     open_connections = 0
 
@@ -55,23 +56,23 @@ async def idle_connections(aio: ModuleType) -> Sample:
             open_connections += 1
 
     loop = aio.get_running_loop()
-    allow_descriptors(CONNECTIONS + 100)
+    allow_descriptors(count + 100)
     # The client connects faster than a loop accepts.
-    server = await loop.create_server(Idle, *ANYWHERE, backlog=4096)
+    server = await loop.create_server(Idle, *ANYWHERE, backlog=4096, ssl=ssl)
     await loop.run_in_executor(None, resident)  # the thread's own memory is not a connection's
     before = resident()
-    command = Load("idle", connections=CONNECTIONS).command(Server(port_of(server), os.getpid()))
+    command = Load("idle", connections=count, tls=ssl is not None).command(Server(port_of(server), os.getpid()))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdin is not None
         assert client.stdout is not None
         await loop.run_in_executor(None, client.stdout.readline)
-        while open_connections < CONNECTIONS:
+        while open_connections < count:
             await aio.sleep(0.01)
         grown = resident() - before
         client.stdin.close()
         await loop.run_in_executor(None, client.wait)
     server.close()
-    return Sample(grown / CONNECTIONS)
+    return Sample(grown / count)
 
 
 def allow_descriptors(wanted: int) -> None:

@@ -11,6 +11,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ssl import SSLContext
 from types import ModuleType
 from typing import Any
 
@@ -36,7 +37,7 @@ def port_of(server: Any) -> int:
 
 
 @asynccontextmanager
-async def protocol_echo(aio: ModuleType) -> AsyncIterator[int]:
+async def protocol_echo(aio: ModuleType, ssl: SSLContext | None = None) -> AsyncIterator[int]:
     """a Protocol writes to its transport what it receives"""
 
     class Echo(aio.Protocol):  # type: ignore[misc, name-defined]
@@ -46,13 +47,13 @@ async def protocol_echo(aio: ModuleType) -> AsyncIterator[int]:
         def data_received(self, data: bytes) -> None:
             self.transport.write(data)
 
-    server = await aio.get_running_loop().create_server(Echo, *ANYWHERE)
+    server = await aio.get_running_loop().create_server(Echo, *ANYWHERE, ssl=ssl)
     yield port_of(server)
     server.close()
 
 
 @asynccontextmanager
-async def streams_echo(aio: ModuleType) -> AsyncIterator[int]:
+async def streams_echo(aio: ModuleType, ssl: SSLContext | None = None) -> AsyncIterator[int]:
     """`start_server`: `read`, `write` and `drain` in turn"""
 
     async def serve(reader: Any, writer: Any) -> None:
@@ -61,7 +62,7 @@ async def streams_echo(aio: ModuleType) -> AsyncIterator[int]:
             await writer.drain()
         writer.close()
 
-    server = await aio.start_server(serve, *ANYWHERE)
+    server = await aio.start_server(serve, *ANYWHERE, ssl=ssl)
     yield port_of(server)
     server.close()
 

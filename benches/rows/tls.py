@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import atexit
 import functools
-import os
 import shutil
 import ssl
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from load import Load, Server, c_server
+from load import Load, c_server
 from row import Group, Row, Sample, Target, first_line
 from session import Session
 
-from .memory import allow_descriptors, resident
-from .net import ANYWHERE, CHUNK, KIB, Serve, port_of, under_load
+from . import memory, net
+from .net import ANYWHERE, KIB, Serve, port_of, under_load
 
 GROUP = Group("tls", "TLS", floor="C", aiofastnet=True)
 
@@ -46,35 +45,14 @@ def server_context() -> ssl.SSLContext:
     return context
 
 
-@asynccontextmanager
-async def protocol_echo(aio: ModuleType) -> AsyncIterator[int]:
-    """a Protocol writes to its transport what it receives"""
+def over_tls(serve: Callable[..., AbstractAsyncContextManager[int]]) -> Serve:
+    """The server of a network row, with TLS."""
 
-    class Echo(aio.Protocol):  # type: ignore[misc, name-defined]
-        def connection_made(self, transport: Any) -> None:
-            self.transport = transport
+    @functools.wraps(serve)
+    def secure(aio: ModuleType) -> AbstractAsyncContextManager[int]:
+        return serve(aio, ssl=server_context())
 
-        def data_received(self, data: bytes) -> None:
-            self.transport.write(data)
-
-    server = await aio.get_running_loop().create_server(Echo, *ANYWHERE, ssl=server_context())
-    yield port_of(server)
-    server.close()
-
-
-@asynccontextmanager
-async def streams_echo(aio: ModuleType) -> AsyncIterator[int]:
-    """`start_server`: `read`, `write` and `drain` in turn"""
-
-    async def serve(reader: Any, writer: Any) -> None:
-        while data := await reader.read(CHUNK):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    server = await aio.start_server(serve, *ANYWHERE, ssl=server_context())
-    yield port_of(server)
-    server.close()
+    return secure
 
 
 @asynccontextmanager
@@ -114,38 +92,14 @@ def add_echo(kind: str, serve: Serve, share: float, alone: bool) -> None:
             add(f"{kind} echo over TLS {size} KiB with {connections} {plural}", serve, load, target)
 
 
-add_echo("protocol", protocol_echo, share=1, alone=True)
-add_echo("streams", streams_echo, share=0.5, alone=False)
+add_echo("protocol", over_tls(net.protocol_echo), share=1, alone=True)
+add_echo("streams", over_tls(net.streams_echo), share=0.5, alone=False)
 add("handshakes", handshakes, Load("connect", 300, connections=4, tls=True), Target(1.1), has_floor=False)
 
 
 async def idle_connections(aio: ModuleType) -> Sample:
     """an accepted connection with a Protocol on it, on which nothing happens; bytes of memory for one"""
-    open_connections = 0
-
-    class Idle(aio.Protocol):  # type: ignore[misc, name-defined]
-        def connection_made(self, transport: Any) -> None:
-            nonlocal open_connections
-            self.transport = transport
-            open_connections += 1
-
-    loop = aio.get_running_loop()
-    allow_descriptors(IDLE + 100)
-    server = await loop.create_server(Idle, *ANYWHERE, backlog=4096, ssl=server_context())
-    await loop.run_in_executor(None, resident)  # the thread's own memory is not a connection's
-    before = resident()
-    command = Load("idle", connections=IDLE, tls=True).command(Server(port_of(server), os.getpid()))
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
-        assert client.stdin is not None
-        assert client.stdout is not None
-        await loop.run_in_executor(None, client.stdout.readline)
-        while open_connections < IDLE:
-            await aio.sleep(0.01)
-        grown = resident() - before
-        client.stdin.close()
-        await loop.run_in_executor(None, client.wait)
-    server.close()
-    return Sample(grown / IDLE)
+    return await memory.idle_connections(aio, IDLE, server_context())
 
 
 def measure_idle(session: Session) -> Sample:
