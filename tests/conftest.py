@@ -6,11 +6,15 @@ import os
 import signal
 
 import pytest
-from support import case, guard, loops
+from support import case, doors, guard, loops
 
 PATIENCE = 20
 #: How many times as long everything takes, under valgrind for one.
 SLOWDOWN = int(os.environ.get("FERRIO_SLOWDOWN", "1"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--only", choices=doors.DOORS, help="run on ferrio alone, and behind this door")
 
 
 def pytest_configure(config):
@@ -20,6 +24,7 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "asyncio_since(version, what): asyncio itself has it from that Python on, ferrio on every one"
     )
+    config.addinivalue_line("markers", "every_door: ferrio is tried as a loop, installed, and as a module of its own")
     config.addinivalue_line("markers", "ferrio_only(reason): asyncio does otherwise, and is not run")
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
@@ -55,7 +60,9 @@ def nothing_left_behind():
 
 
 def _names(node):
-    """The loops that a test can run on, with the reason why it cannot run on asyncio's."""
+    """The loop to compare with, or the reason why there is none."""
+    if node.config.getoption("only"):
+        return None, "only ferrio is to be run"
     if marker := node.get_closest_marker("ferrio_only"):
         return None, marker.args[0]
     marker = node.get_closest_marker("asyncio_since")
@@ -67,14 +74,30 @@ def _names(node):
     return None, f"asyncio has {what} since Python {version}"
 
 
-@pytest.fixture(params=["asyncio", "ferrio"])
+def _doors(node):
+    only = node.config.getoption("only")
+    if only is not None:
+        return (only,)
+    return doors.DOORS if node.get_closest_marker("every_door") else ("ferrio",)
+
+
+def pytest_generate_tests(metafunc):
+    if "loop_factory" in metafunc.fixturenames:
+        names = [] if metafunc.config.getoption("only") else ["asyncio"]
+        metafunc.parametrize("loop_factory", [*names, *_doors(metafunc.definition)], indirect=True)
+
+
+@pytest.fixture
 def loop_factory(request):
-    """`new_event_loop` of asyncio, then of ferrio."""
+    """`new_event_loop` of asyncio, then of ferrio, behind each of its doors."""
     if request.param == "asyncio":
         name, reason = _names(request.node)
         if name is None:
             pytest.skip(reason)
-    return loops.FACTORIES[request.param]
+        yield loops.FACTORIES["asyncio"]
+        return
+    with doors.opened(request.param, *doors.of_tests(request.module)):
+        yield loops.FACTORIES["ferrio"]
 
 
 @pytest.fixture
@@ -114,11 +137,16 @@ def parity(request):
     """`parity(body)` runs `body(case)` on both loops, compares what it recorded, and returns that of ferrio's."""
 
     def compare(body):
-        recorded, errors = case.run("ferrio", loops.FACTORIES["ferrio"], body)
+        first = None
         if _names(request.node)[0] is not None:
-            expected, expected_errors = case.run("asyncio", loops.FACTORIES["asyncio"], body)
-            assert recorded == expected, "ferrio's events differ from asyncio's"
-            assert errors == expected_errors, "ferrio reports other errors than asyncio"
+            first = "asyncio", *case.run("asyncio", loops.FACTORIES["asyncio"], body)
+        for door in _doors(request.node):
+            with doors.opened(door, *doors.of_tests(request.module)):
+                recorded, errors = case.run("ferrio", loops.FACTORIES["ferrio"], body)
+            first = first or (door, recorded, errors)
+            other, expected, expected_errors = first
+            assert recorded == expected, f"the events of {door} differ from those of {other}"
+            assert errors == expected_errors, f"{door} reports other errors than {other}"
         return recorded, errors
 
     return compare

@@ -9,6 +9,8 @@ import pytest
 from support.case import describe
 from support.loops import turn
 
+pytestmark = pytest.mark.every_door
+
 
 def numbers(case, name="numbers"):
     async def generator():

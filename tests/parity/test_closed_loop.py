@@ -12,6 +12,8 @@ import pytest
 from support.case import describe
 from support.loops import turn
 
+pytestmark = pytest.mark.every_door
+
 CLOSED = ("RuntimeError", "Event loop is closed")
 
 

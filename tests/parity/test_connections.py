@@ -9,6 +9,8 @@ import socket
 import pytest
 from support.peers import Recording, receive_all, tcp_pair, turns
 
+pytestmark = pytest.mark.every_door
+
 
 @contextlib.contextmanager
 def listening(host="127.0.0.1", backlog=8):

@@ -10,6 +10,8 @@ import pytest
 from support.case import describe
 from support.loops import turn
 
+pytestmark = pytest.mark.every_door
+
 variable = contextvars.ContextVar("variable", default="none")
 
 

@@ -12,6 +12,8 @@ from support.scripts import run_script
 
 import ferrio
 
+pytestmark = pytest.mark.every_door
+
 
 @pytest.fixture(autouse=True)
 def no_collector():

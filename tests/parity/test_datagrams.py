@@ -12,6 +12,8 @@ import pytest
 from support.case import describe
 from support.peers import turns
 
+pytestmark = pytest.mark.every_door
+
 
 class Recording(asyncio.DatagramProtocol):
     """Records every call, and keeps what was received and what failed. `on` has more to do, by the method's name."""

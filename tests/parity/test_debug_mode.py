@@ -15,6 +15,8 @@ from support.case import neutral, run
 from support.loops import turn
 from support.scripts import run_script
 
+pytestmark = pytest.mark.every_door
+
 both = pytest.mark.parametrize("name", ["asyncio", "ferrio"])
 
 

@@ -8,6 +8,8 @@ import threading
 import pytest
 from support.case import describe
 
+pytestmark = pytest.mark.every_door
+
 QUERIES = {
     "IPv4": ("127.0.0.1", 80),
     "IPv6": ("::1", 80),

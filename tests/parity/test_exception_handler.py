@@ -8,6 +8,8 @@ import pytest
 from support.case import describe, neutral
 from support.loops import turn
 
+pytestmark = pytest.mark.every_door
+
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
 

@@ -3,6 +3,8 @@
 import pytest
 from support.scripts import run_script
 
+pytestmark = pytest.mark.every_door
+
 # The child tells the parent what happened by a pipe, so that nothing depends on who prints first.
 FORK = """
 def in_child(function):

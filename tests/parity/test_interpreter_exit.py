@@ -3,6 +3,8 @@
 import pytest
 from support.scripts import run_script
 
+pytestmark = pytest.mark.every_door
+
 
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 @pytest.mark.parametrize("name", ["asyncio", "ferrio"])

@@ -8,6 +8,8 @@ import socket
 import pytest
 from support.loops import turn, while_asleep
 
+pytestmark = pytest.mark.every_door
+
 
 def from_callback(loop, leave):
     loop.call_soon(leave)

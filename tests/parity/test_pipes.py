@@ -13,6 +13,8 @@ import weakref
 import pytest
 from support.case import describe
 
+pytestmark = pytest.mark.every_door
+
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
 MUCH = bytes(range(256)) * 4096
@@ -512,6 +514,7 @@ def test_fifos_are_pipes(parity, tmp_path):
             transport.close()
             await sink.until("connection_lost")
             await source.until("connection_lost")
+        os.unlink(path)
 
     parity(body)
 

@@ -17,6 +17,8 @@ from support.traces import package
 import ferrio
 from ferrio import _ferrio
 
+pytestmark = pytest.mark.every_door
+
 CAT = ("cat",)
 
 

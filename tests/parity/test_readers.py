@@ -10,6 +10,8 @@ import weakref
 import pytest
 from support.loops import turn
 
+pytestmark = pytest.mark.every_door
+
 
 @pytest.fixture
 def pair():

@@ -8,6 +8,8 @@ import pytest
 from support.case import Case, describe
 from support.loops import turn
 
+pytestmark = pytest.mark.every_door
+
 
 @pytest.mark.asyncio_since("3.14", "loops that go on after a run was refused (3.13 has none)")
 def test_nested_runs_are_refused(parity):

@@ -12,6 +12,8 @@ import pytest
 from support.case import describe
 from support.peers import MUCH, Recording, receive_all, reset, shrink, tcp_pair, turns
 
+pytestmark = pytest.mark.every_door
+
 CONTENT = bytes(range(256)) * 16
 
 

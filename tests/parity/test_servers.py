@@ -13,6 +13,8 @@ import weakref
 import pytest
 from support.peers import Recording, receive_all, reset, turns
 
+pytestmark = pytest.mark.every_door
+
 
 @contextlib.asynccontextmanager
 async def serving(factory, **options):

@@ -13,6 +13,8 @@ from support.case import Case
 from support.loops import turn, while_asleep
 from support.scripts import run_script
 
+pytestmark = pytest.mark.every_door
+
 
 def kill(number=signal.SIGUSR1):
     os.kill(os.getpid(), number)

@@ -11,6 +11,8 @@ import pytest
 from support.case import describe
 from support.loops import turn
 
+pytestmark = pytest.mark.every_door
+
 
 @contextlib.contextmanager
 def connected(kind=socket.SOCK_STREAM):
@@ -269,6 +271,7 @@ class TestConnecting:
                 conn, address = await loop.sock_accept(server)
                 conn.close()
                 case(address)
+            os.unlink(path)
 
         events, _ = parity(body)
         assert events[0][0] == "FileNotFoundError"

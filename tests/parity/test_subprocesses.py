@@ -18,6 +18,8 @@ import pytest
 from support.case import describe
 from support.scripts import run_script
 
+pytestmark = pytest.mark.every_door
+
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
 BLOCKED = ("cat",)

@@ -11,6 +11,8 @@ import pytest
 from support.case import Case
 from support.loops import turn, until_asleep, while_asleep
 
+pytestmark = pytest.mark.every_door
+
 
 def test_wakes_a_loop_that_sleeps(loop, events):
     """No timer, no descriptor: nothing else would end the wait."""

@@ -9,6 +9,8 @@ import weakref
 import pytest
 from support.loops import turn
 
+pytestmark = pytest.mark.every_door
+
 
 class Thing:
     """Something to hold, and to see go."""

@@ -22,6 +22,8 @@ from support.peers import (
     turns,
 )
 
+pytestmark = pytest.mark.every_door
+
 
 class Failure(Exception):
     pass

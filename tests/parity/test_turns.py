@@ -9,6 +9,8 @@ import threading
 import pytest
 from support.loops import turn
 
+pytestmark = pytest.mark.every_door
+
 
 @pytest.fixture
 def pair():

@@ -12,6 +12,8 @@ import pytest
 from support.case import describe
 from support.peers import Recording
 
+pytestmark = pytest.mark.every_door
+
 NAMES = {
     "str": lambda directory: f"{directory}/s",
     "bytes": lambda directory: f"{directory}/s".encode(),

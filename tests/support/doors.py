@@ -1,0 +1,38 @@
+"""The ways in which a program can have ferrio, opened around one and the same test.
+
+Only the loop is ferrio's behind the first: the names of the `asyncio` package are the standard library's.
+"""
+
+import contextlib
+import sys
+
+import ferrio
+
+#: Behind `asyncio` stands the standard library alone, to compare with.
+DOORS = ("ferrio", "installed", "module")
+
+
+@contextlib.contextmanager
+def opened(name, *modules):
+    """Opens the door `name`, for what these modules do by their global name `asyncio`."""
+    match name:
+        case "installed":
+            ferrio.install()
+            try:
+                yield
+            finally:
+                ferrio.uninstall()
+        case "module":
+            with contextlib.ExitStack() as stack:
+                for module in modules:
+                    if (before := getattr(module, "asyncio", None)) is not None:
+                        stack.callback(setattr, module, "asyncio", before)
+                        module.asyncio = ferrio
+                yield
+        case _:
+            yield
+
+
+def of_tests(module):
+    """The modules whose `asyncio` a test of `module` means."""
+    return (module, sys.modules["support.peers"]) if "support.peers" in sys.modules else (module,)
