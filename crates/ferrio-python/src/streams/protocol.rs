@@ -13,7 +13,7 @@ use crate::classes::stands_for;
 use crate::ffi::call::{call2, method0, method1};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::{bytes, coroutine, newborn};
-use crate::loop_ref::{LoopRef, try_report};
+use crate::loop_ref::{LoopCore, LoopRef, try_report};
 use crate::transports::SocketTransport;
 use crate::transports::native::{NativeProtocol, Ran};
 
@@ -210,6 +210,14 @@ impl ClientEnded {
 }
 
 impl NativeProtocol for StreamReaderProtocol {
+    fn wake_to_fetch(this: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<Option<Ran>> {
+        let py = this.py();
+        match this.get().reader(py).as_ref().map(|reader| reader.cast::<StreamReader>()) {
+            Some(Ok(reader)) => reader.get().wake_to_fetch(core),
+            _ => Ok(None),
+        }
+    }
+
     #[inline]
     fn take_in(this: &Bound<'_, Self>, data: &[u8]) {
         let (py, protocol) = (this.py(), this.get());

@@ -15,6 +15,7 @@ use pyo3::types::{PyCFunction, PyType};
 use pyo3::{PyClass, PyTraverseError, gc::PyVisit};
 
 use crate::ffi::cell::GilCell;
+use crate::loop_ref::LoopCore;
 
 /// A class of protocols that takes what was received in Rust.
 ///
@@ -45,6 +46,17 @@ pub(crate) trait NativeProtocol: PyClass {
 
     /// Whether [`receive`](Self::receive) saves a copy.
     const RECEIVES: bool = false;
+
+    /// Called when there is much to receive, on the loop of `core`: wakes a coroutine that waits for as much, so that it
+    /// receives by itself when it runs, from [`SocketTransport::fetch`](super::SocketTransport::fetch). `None` if there is
+    /// no such coroutine.
+    ///
+    /// # Errors
+    ///
+    /// As [`received`](Self::received).
+    fn wake_to_fetch(_this: &Bound<'_, Self>, _core: &Bound<'_, LoopCore>) -> PyResult<Option<Ran>> {
+        Ok(None)
+    }
 }
 
 /// Whose code has run.
@@ -64,6 +76,7 @@ struct Table {
     take_in: fn(&Bound<'_, PyAny>, &[u8]),
     received: fn(&Bound<'_, PyAny>) -> PyResult<Ran>,
     receive: Option<Receive>,
+    wake_to_fetch: fn(&Bound<'_, PyAny>, &Bound<'_, LoopCore>) -> PyResult<Option<Ran>>,
 }
 
 struct TableOf<T>(std::marker::PhantomData<T>);
@@ -77,6 +90,7 @@ impl<T: NativeProtocol> TableOf<T> {
         },
         received: |object| T::received(object.cast::<T>()?),
         receive: if T::RECEIVES { Some(|object, data| T::receive(object.cast::<T>()?, data)) } else { None },
+        wake_to_fetch: |object, core| T::wake_to_fetch(object.cast::<T>()?, core),
     };
 }
 
@@ -129,6 +143,15 @@ impl Native {
     #[inline]
     pub(crate) fn received(&self, py: Python<'_>) -> PyResult<Ran> {
         (self.table.received)(self.object.bind(py))
+    }
+
+    /// See [`NativeProtocol::wake_to_fetch`]. Can run Python code, of another loop that is called.
+    ///
+    /// # Errors
+    ///
+    /// What `data_received` would raise.
+    pub(super) fn wake_to_fetch(&self, py: Python<'_>, core: &Bound<'_, LoopCore>) -> PyResult<Option<Ran>> {
+        (self.table.wake_to_fetch)(self.object.bind(py), core)
     }
 
     /// [`NativeProtocol::receive`], where it saves a copy. Can run Python code.

@@ -34,6 +34,12 @@ impl ReadSize {
         if self.own == 0 { Room::Scratch } else { Room::Own(self.own as usize) }
     }
 
+    /// Whether the shared buffer was too small lately.
+    #[inline]
+    pub fn is_large(self) -> bool {
+        self.own != 0
+    }
+
     /// Takes note that a read brought `received` bytes.
     #[inline]
     pub fn record(&mut self, received: usize) {

@@ -18,7 +18,7 @@ use pyo3::exceptions::{PyAssertionError, PyNotImplementedError, PyRuntimeError, 
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyBytes, PyType};
 
 use self::buffer::Buffer;
 use super::DEFAULT_LIMIT;
@@ -31,7 +31,8 @@ use crate::ffi::call::method0;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::pool;
 use crate::futures::Future;
-use crate::loop_ref::LoopRef;
+use crate::loop_ref::{LoopCore, LoopRef};
+use crate::transports::SocketTransport;
 use crate::transports::native::Ran;
 
 /// What a stream has received, for coroutines to read.
@@ -51,10 +52,15 @@ pub(crate) struct StreamReader {
     waiter: GilCell<Option<Py<PyAny>>>,
     /// How many bytes the `read` that waits wants at most; 0 if something else waits, or nothing.
     wanted: GilCopy<usize>,
+    /// The `read` that waits was woken to fetch by itself what the transport has.
+    fetches: GilCopy<bool>,
     exception: GilCell<Option<Py<PyAny>>>,
     transport: GilCell<Option<Py<PyAny>>>,
     source_traceback: GilCell<Option<Py<PyAny>>>,
 }
+
+/// Who waits for so many bytes fetches them by itself when there is much. Who waits for less would come too often.
+const FETCHED: usize = 32 * 1024;
 
 /// What a reader calls through Python if a subclass has another version of it.
 const OVERRIDABLE: [&str; 8] =
@@ -83,6 +89,7 @@ impl StreamReader {
             paused: GilCopy::new(false),
             waiter: GilCell::default(),
             wanted: GilCopy::new(0),
+            fetches: GilCopy::new(false),
             exception: GilCell::default(),
             transport: GilCell::default(),
             source_traceback: GilCell::default(),
@@ -151,6 +158,35 @@ impl StreamReader {
     #[must_use]
     pub(super) fn try_feed(&self, py: Python<'_>, data: &[u8]) -> bool {
         !self.eof.get(py) && self.is_plain(py) && self.buffer.try_push(py, data, self.wanted.get(py))
+    }
+
+    /// Wakes a `read` that waits on the loop of `core` for many bytes, to fetch them by itself; `None` if there is none.
+    pub(super) fn wake_to_fetch(&self, core: &Bound<'_, LoopCore>) -> PyResult<Option<Ran>> {
+        let py = core.py();
+        if self.wanted.get(py) < FETCHED || self.eof.get(py) || !self.is_plain(py) || self.buffer.len(py)? != 0 {
+            return Ok(None);
+        }
+        let is_here = self.waiter.with(py, |waiter| {
+            let future = Future::native(waiter.as_ref()?.bind(py))?.get();
+            let is_core = future.loop_ref(py)?.ours().is_some_and(|ours| std::ptr::eq(ours, core.get()));
+            Some(is_core && future.is_pending(py))
+        });
+        if is_here != Some(true) {
+            return Ok(None);
+        }
+        self.fetches.set(py, true);
+        self.wake(py).map(Some)
+    }
+
+    /// Fetches what the transport has, if it is one of ours; `None` if there is nothing to be had so.
+    fn fetch<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        match self.transport.clone_ref(py) {
+            Some(transport) => match transport.bind(py).cast_exact::<SocketTransport>() {
+                Ok(transport) => SocketTransport::fetch(transport, count),
+                Err(_) => Ok(None),
+            },
+            None => Ok(None),
+        }
     }
 
     /// What follows when the buffer has got more: who waits goes on, and the transport pauses if it is too much.

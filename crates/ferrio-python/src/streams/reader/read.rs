@@ -56,12 +56,21 @@ impl Frame for Read {
     fn step<'py>(&mut self, py: Python<'py>, outcome: Outcome<'py>) -> PyResult<Next<'py>> {
         let this = self.reader.bind(py);
         let reader = this.get();
+        let fetches = reader.fetches.replace(py, false);
         if self.begun {
             self.waiting.end(py, reader, outcome)?;
         } else {
             reader.check(py)?;
         }
         let is_first = !std::mem::replace(&mut self.begun, true);
+        if fetches
+            && !is_first
+            && !reader.eof.get(py)
+            && reader.buffer.len(py)? == 0
+            && let Some(data) = reader.fetch(py, self.count)?
+        {
+            return Ok(Next::Return(data.into_any()));
+        }
         if self.count == 0 {
             return Ok(Next::Return(PyBytes::new(py, &[]).into_any()));
         }

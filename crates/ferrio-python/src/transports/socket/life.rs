@@ -90,6 +90,7 @@ impl SocketTransport {
             flags: GilCopy::new(Flags::default()),
             lost: GilCopy::new(0),
             read_size: GilCopy::default(),
+            fetched: GilCopy::new(0),
             protocol: Protocol::new(new.protocol.unbind()),
             output: GilCell::new(Output::default()),
             endpoint: GilCell::new(new.endpoint),

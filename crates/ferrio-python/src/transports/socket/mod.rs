@@ -64,6 +64,8 @@ pub(crate) struct SocketTransport {
     /// How often something was written since the connection was lost, and 1 for the loss.
     lost: GilCopy<u32>,
     read_size: GilCopy<ReadSize>,
+    /// The turn of the loop in which a coroutine fetched by itself what there was.
+    fetched: GilCopy<u64>,
     protocol: Protocol,
     output: GilCell<Output>,
     endpoint: GilCell<Endpoint>,
@@ -86,6 +88,10 @@ struct Flags {
     output_ended: bool,
     /// A file is being sent, and nothing else may be.
     sending_file: bool,
+    /// What there is was left to a coroutine that was woken to fetch it.
+    left: bool,
+    /// What there is to receive is no data, and not to be left to anybody.
+    at_end: bool,
     /// The reactor tells of input. It may, while reading is paused.
     reads_watched: bool,
     /// The reactor tells of room for output.

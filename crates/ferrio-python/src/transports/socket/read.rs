@@ -12,6 +12,11 @@
 //!
 //! A protocol of ours ([`native`](crate::transports::native)) takes the bytes out of the shared memory itself: no
 //! allocation here, and no call into Python.
+//!
+//! Large messages are not received here when a coroutine waits for them: it is woken, and receives by itself, into the
+//! `bytes` that it returns. What is received for fifty connections in one turn, before any of it is used in the next, has left
+//! the processor's cache by then, and lies in memory that the allocator had to ask the kernel for: that takes longer
+//! than the second call which a message of more than its `read` asks for costs.
 
 use std::io;
 
@@ -112,6 +117,9 @@ impl SocketTransport {
             return Self::handed_over(this, received, || done.unwrap_or(Ok(Ran::Anybodys)));
         }
         let mut read_size = transport.read_size.get(py);
+        if read_size.is_large() && Self::leave(this, protocol)? {
+            return Ok(());
+        }
         let room = match read_size.next() {
             Room::Scratch => SCRATCH,
             Room::Own(room) => room.min(LARGEST),
@@ -128,6 +136,68 @@ impl SocketTransport {
             transport.read_size.set(py, read_size);
         }
         Self::handed_over(this, received, || protocol.received(py))
+    }
+
+    /// Leaves what there is to a coroutine that waits for it, if there is one.
+    fn leave(this: &Bound<'_, Self>, protocol: &Native) -> PyResult<bool> {
+        let py = this.py();
+        let transport = this.get();
+        let core = transport.core(py);
+        let engine = core.get().engine(py);
+        if transport.fetched.get(py) == engine.stats().turns() {
+            // What the kernel had told of was fetched since. If there is more, it tells again.
+            return Ok(true);
+        }
+        if transport.flags.get(py).at_end {
+            return Ok(false);
+        }
+        let Some(ran) = protocol.wake_to_fetch(py, core)? else { return Ok(false) };
+        transport.change(py, |flags| flags.left = true);
+        if ran == Ran::Ours {
+            engine.ran_quietly();
+        }
+        Ok(true)
+    }
+
+    /// Receives at most `count` bytes for a coroutine that was woken to fetch them. `None` if there are none, or if it is no
+    /// longer to have them: the transport goes on to tell its protocol of all that comes.
+    ///
+    /// # Errors
+    ///
+    /// `MemoryError`. An error of the connection ends it as usual, and is told by `connection_lost`.
+    pub(crate) fn fetch<'py>(this: &Bound<'py, Self>, count: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let py = this.py();
+        let transport = this.get();
+        let flags = transport.flags.get(py);
+        let is_over = flags.closing || flags.paused || flags.input_ended || transport.is_lost(py);
+        if !flags.left || is_over {
+            return Ok(None);
+        }
+        transport.change(py, |flags| flags.left = false);
+        let mut read_size = transport.read_size.get(py);
+        let room = match read_size.next() {
+            Room::Scratch => SCRATCH,
+            Room::Own(room) => room,
+        };
+        let fd = borrow(transport.fd);
+        match bytes::receive(py, room.min(count), |buffer| socket::recv_uninit(fd, buffer))? {
+            Ok(Some(data)) if !data.as_bytes().is_empty() => {
+                read_size.record(data.as_bytes().len());
+                transport.read_size.set(py, read_size);
+                transport.fetched.set(py, transport.core(py).get().engine(py).stats().turns());
+                Ok(Some(data))
+            }
+            Ok(Some(_)) => {
+                // The transport will be told of it again.
+                transport.change(py, |flags| flags.at_end = true);
+                Ok(None)
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                Self::fatal_error(this, os_error(py, &error), "Fatal read error on socket transport")?;
+                Ok(None)
+            }
+        }
     }
 
     /// Deals with what came of receiving, where a protocol of ours has what came; `tell` tells it.
