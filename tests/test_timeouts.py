@@ -64,6 +64,54 @@ def test_what_is_refused(parity):
     parity(body)
 
 
+def test_a_subclass(parity):
+    """What it overrides is called where asyncio's own calls it."""
+
+    async def body(case):
+        class Scope(case.classes.Timeout):
+            def __init__(self, when, name):
+                super().__init__(when)
+                self.name = name
+
+            def reschedule(self, when):
+                case("reschedule", when)
+                super().reschedule(when)
+
+        scope = Scope(None, name="mine")
+        async with scope as entered:
+            case(entered is scope, scope.name, isinstance(scope, case.classes.Timeout), repr(scope))
+            scope.reschedule(1e9)
+        try:
+            await within(Scope(0, "over"))
+        except TimeoutError as error:
+            case(describe(error))
+        case.raised(Scope, 1)
+
+    recorded, _ = parity(body)
+    assert recorded[0] == ("reschedule", None)
+    assert recorded[3] == ("reschedule", 0)
+
+
+@pytest.mark.parametrize("when", [None, 5, 5.5, True, 10**12], ids=repr)
+def test_the_deadline_is_what_was_given(parity, when):
+    async def body(case):
+        scope = case.classes.timeout_at(when)
+        case(repr(scope.when()))
+        scope = case.classes.timeout_at(None)
+        async with scope:
+            scope.reschedule(10**12)
+            case(repr(scope.when()), repr(scope))
+        made = case.classes.Timeout(when)
+        case(repr(made.when()))
+        made.__init__(7)
+        case(repr(made.when()))
+        for arguments in [(), (1, 2)]:
+            with pytest.raises(TypeError):
+                case.classes.Timeout(*arguments)
+
+    parity(body)
+
+
 def test_outside_of_a_task(parity):
     def body(case):
         case.raised(case.classes.timeout, 1)

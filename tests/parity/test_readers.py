@@ -256,6 +256,18 @@ class TestWhatCannotBeWatched:
         events, _ = parity(body)
         assert events[:2] == [("OSError", "[Errno 9] Bad file descriptor")] * 2
 
+    @pytest.mark.parametrize("number", [10**6, 10**9, 2**31 - 1])
+    def test_a_number_that_no_descriptor_has(self, parity, number):
+        """There is no room made for it, of which there would not be enough."""
+
+        def body(case):
+            case.raised(case.loop.add_reader, number, int)
+            case.raised(case.loop.add_writer, number, int)
+            case(case.loop.remove_reader(number), case.loop.remove_writer(number))
+
+        events, _ = parity(body)
+        assert events == [("OSError", "[Errno 9] Bad file descriptor")] * 2 + [(False, False)]
+
     def test_a_regular_file(self, parity):
         """It is always ready, and the kernel does not watch it."""
 

@@ -22,7 +22,7 @@ use crate::ffi::method::{self, CallArguments, FastMethod};
 use crate::ffi::raise::raise;
 use crate::futures::{Future, Notified};
 use crate::loop_ref::{LoopRef, report};
-use crate::tasks::{AnyFuture, Ending, cancel_future, cancellation, running_task};
+use crate::tasks::{AnyFuture, cancel_future, cancellation, running_task};
 
 /// Adds what the module exports.
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -242,9 +242,13 @@ impl Notified for ChildDone {
                 Future::resolve(completed.bind(py), true.into_pyobject(py)?.to_owned().into_any())?;
             }
         }
-        match AnyFuture::of(task).ending()? {
-            Ending::Raised(error) => TaskGroup::failed(this, task, error),
-            Ending::Cancelled | Ending::Returned(_) => Ok(()),
+        let child = AnyFuture::of(task);
+        if child.is_cancelled()? {
+            return Ok(());
+        }
+        match child.exception()? {
+            Some(error) => TaskGroup::failed(this, task, error),
+            None => Ok(()),
         }
     }
 }

@@ -13,16 +13,19 @@ use ferrio::engine::Flow;
 use pyo3::exceptions::{PyBaseExceptionGroup, PyRuntimeError, PyTimeoutError, PyTypeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple, PyType};
-use pyo3::{PyTraverseError, intern};
+use pyo3::types::{PyDict, PyFloat, PyString, PyTuple, PyType};
+use pyo3::{Borrowed, FromPyObject, PyTraverseError, intern};
 
 use crate::asyncio;
+use crate::classes::stands_for;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::{self, AsyncFunction};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method::CallArguments;
+use crate::ffi::newborn;
 use crate::ffi::pool::{self, Pool, Pooled};
 use crate::ffi::runnable::{Job, leave, runnable};
+use crate::handles::unless_float;
 use crate::loop_ref::{Due, LoopRef, Timer, report};
 use crate::tasks::{cancellation, running_task};
 
@@ -50,8 +53,25 @@ fn timeout(py: Python<'_>, delay: Option<f64>) -> PyResult<Timeout> {
 /// A scope that ends with TimeoutError if it is not left at `when`, in seconds on the loop's clock; never, if that is
 /// None (asyncio 3.11).
 #[pyfunction]
-fn timeout_at(when: Option<f64>) -> Timeout {
-    Timeout::new(when)
+fn timeout_at(py: Python<'_>, when: Option<Deadline>) -> Timeout {
+    let scope = Timeout::new(None);
+    scope.put_deadline(py, when);
+    scope
+}
+
+/// A time on the loop's clock, in seconds.
+struct Deadline {
+    when: f64,
+    /// As it was given, where that was no float.
+    given: Option<Py<PyAny>>,
+}
+
+impl<'py> FromPyObject<'_, 'py> for Deadline {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self { when: object.extract()?, given: unless_float(&object) })
+    }
 }
 
 /// Where a scope stands.
@@ -79,7 +99,7 @@ impl State {
 }
 
 /// A scope with a deadline, as `asyncio.Timeout`; made by timeout() and timeout_at().
-#[pyclass(frozen, weakref, dict, module = "ferrio")]
+#[pyclass(frozen, subclass, weakref, dict, module = "ferrio")]
 pub(crate) struct Timeout {
     state: GilCopy<State>,
     /// Seconds on the loop's clock.
@@ -95,6 +115,8 @@ pub(crate) struct Timeout {
 struct Inner {
     task: Option<Py<PyAny>>,
     alarm: Option<Alarm>,
+    /// The deadline as it was given, where that was no float.
+    given: Option<Py<PyAny>>,
 }
 
 /// What will come when the deadline does.
@@ -139,7 +161,24 @@ impl Timeout {
         scope.state.set(py, State::Entered);
         let previous = scope.inner.with(py, |inner| inner.task.replace(task.unbind()));
         drop(previous);
-        Self::set_alarm(this, &loop_ref)
+        if this.is_exact_instance_of::<Self>() {
+            return Self::set_alarm(this, &loop_ref);
+        }
+        // A subclass may have its own.
+        this.call_method1(intern!(py, "reschedule"), (scope.deadline(py),)).map(drop)
+    }
+
+    /// The deadline, as it was given.
+    fn deadline<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let when = self.when.get(py)?;
+        let given = self.inner.with(py, |inner| inner.given.as_ref().map(|given| given.clone_ref(py)));
+        Some(given.map_or_else(|| PyFloat::new(py, when).into_any(), |given| given.into_bound(py)))
+    }
+
+    fn put_deadline(&self, py: Python<'_>, deadline: Option<Deadline>) {
+        let (when, given) = deadline.map_or((None, None), |deadline| (Some(deadline.when), deadline.given));
+        self.when.set(py, when);
+        drop(self.inner.with(py, |inner| std::mem::replace(&mut inner.given, given)));
     }
 
     /// Ends the scope, which is left with `failure` or without.
@@ -293,21 +332,29 @@ impl Job for ExpireNow {
 
 #[pymethods]
 impl Timeout {
+    // What a subclass is called with is its own matter, until it calls `__init__`.
     #[new]
-    fn __new__(when: Option<f64>) -> Self {
-        Self::new(when)
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(when)")]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(args.py());
+        Self::new(None)
+    }
+
+    fn __init__(&self, py: Python<'_>, when: Option<Deadline>) {
+        self.state.set(py, State::Created);
+        self.put_deadline(py, when);
     }
 
     /// The deadline in seconds on the loop's clock, or None.
     #[pyo3(name = "when")]
-    fn when_method(&self, py: Python<'_>) -> Option<f64> {
-        self.when.get(py)
+    fn when_method<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.deadline(py)
     }
 
     /// Moves the deadline to `when`, in seconds on the loop's clock, or takes it away.
     ///
     /// Raises RuntimeError if the scope has not been entered, has expired or was left.
-    fn reschedule(slf: &Bound<'_, Self>, when: Option<f64>) -> PyResult<()> {
+    fn reschedule(slf: &Bound<'_, Self>, when: Option<Deadline>) -> PyResult<()> {
         let py = slf.py();
         match slf.get().state.get(py) {
             State::Entered => {}
@@ -317,12 +364,12 @@ impl Timeout {
                 return Err(PyRuntimeError::new_err(text));
             }
         }
-        slf.get().when.set(py, when);
+        slf.get().put_deadline(py, when);
         let alarm = slf.get().inner.with(py, |inner| inner.alarm.take());
         if let Some(alarm) = alarm {
             alarm.cancel(py)?;
         }
-        if when.is_none() { Ok(()) } else { Self::set_alarm(slf, &LoopRef::running(py)?) }
+        if slf.get().when.get(py).is_none() { Ok(()) } else { Self::set_alarm(slf, &LoopRef::running(py)?) }
     }
 
     /// Whether the deadline came before the scope was left.
@@ -334,19 +381,13 @@ impl Timeout {
         Self::expire(slf)
     }
 
-    /// asyncio's class, so that `isinstance` says yes.
-    #[getter]
-    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        asyncio::timeout_class(slf.py()).cloned()
-    }
-
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let state = self.state.get(py);
         let name = state.name();
         if state != State::Entered {
             return Ok(format!("<Timeout [{name}]>"));
         }
-        let when = match self.when.get(py) {
+        let when = match self.deadline(py) {
             Some(when) => py.import("builtins")?.call_method1("round", (when, 3))?.repr()?.to_string(),
             None => "None".to_owned(),
         };
@@ -356,6 +397,7 @@ impl Timeout {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.inner.traverse(visit, |inner, visit| {
             visit.call(&inner.task)?;
+            visit.call(&inner.given)?;
             match &inner.alarm {
                 Some(Alarm::Timer(timer)) => timer.traverse(visit),
                 Some(Alarm::Queued) | None => Ok(()),
@@ -368,6 +410,8 @@ impl Timeout {
     }
 }
 
+stands_for!(Timeout, timeout_class);
+
 impl Pooled for Timeout {
     type Base = ();
 
@@ -377,8 +421,9 @@ impl Pooled for Timeout {
     }
 
     fn dispose(self, py: Python<'_>) {
-        let Inner { task, alarm } = self.inner.into_inner();
+        let Inner { task, alarm, given } = self.inner.into_inner();
         drop(task.map(|task| task.into_bound(py)));
+        drop(given.map(|given| given.into_bound(py)));
         if alarm.is_some() {
             crate::ffi::thread::attached(py, |_| drop(alarm));
         }
@@ -404,7 +449,7 @@ impl AsyncFunction for Enter {
 
 /// The scope among the arguments of one of its methods.
 fn this(scope: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Py<Timeout>> {
-    match scope.map(|scope| scope.cast_exact::<Timeout>().map(|scope| scope.to_owned().unbind())) {
+    match scope.map(|scope| scope.cast::<Timeout>().map(|scope| scope.to_owned().unbind())) {
         Some(Ok(scope)) => Ok(scope),
         _ => Err(PyTypeError::new_err("this is a method of Timeout")),
     }

@@ -191,15 +191,6 @@ impl Watched {
         self.entries.get_mut(usize::try_from(fd).ok()?)?.take()
     }
 
-    fn entry_or_new(&mut self, fd: RawFd, reactor: &Reactor) -> io::Result<&mut Entry> {
-        let place = usize::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-        if self.entries.len() <= place {
-            self.entries.resize_with(place + 1, || None);
-        }
-        let new = || Entry { key: reactor.insert(fd), object: None, read: None, write: None };
-        Ok(self.entries[place].get_or_insert_with(new))
-    }
-
     fn customers<R>(
         &mut self,
         py: Python<'_>,
@@ -214,23 +205,29 @@ impl Watched {
     /// Puts `watch` on its side, with the waiters of the watch that it replaces.
     fn set(&mut self, py: Python<'_>, reactor: &Reactor, watch: &Py<Watch>) -> io::Result<Left> {
         let (fd, direction) = (watch.get().fd, watch.get().direction);
-        let entry = self.entry_or_new(fd, reactor)?;
+        let place = usize::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        let key = self.entry(fd).map_or_else(|| reactor.insert(fd), |entry| entry.key);
         let work = runnable::<RunWatch>(watch.clone_ref(py));
         let queued = match watch.get().customers.with(py, |customers| customers.handle.is_some()) {
-            true => reactor.watch(entry.key, direction, work),
-            false => reactor.watch_edge(entry.key, direction, work),
+            true => reactor.watch(key, direction, work),
+            false => reactor.watch_edge(key, direction, work),
         };
         let queued = match queued {
             Ok(queued) => queued,
             Err(error) => {
-                if entry.read.is_none() && entry.write.is_none() {
+                if self.entry(fd).is_none_or(|entry| entry.read.is_none() && entry.write.is_none()) {
                     // Nothing is in it: what is dropped here is two times nothing.
-                    reactor.remove(entry.key);
+                    reactor.remove(key);
                     self.take(fd);
                 }
                 return Err(error);
             }
         };
+        // Not before the kernel has taken it: the number of a descriptor that is not open can be any.
+        if self.entries.len() <= place {
+            self.entries.resize_with(place + 1, || None);
+        }
+        let entry = self.entries[place].get_or_insert_with(|| Entry { key, object: None, read: None, write: None });
         let previous = entry.side(direction).replace(watch.clone_ref(py)).filter(|previous| !previous.is(watch));
         let mut left = Left { _queued: (queued, None), ..Left::default() };
         if let Some(previous) = previous {

@@ -45,7 +45,8 @@ impl EventLoop {
         }
         let stop = wrap_stop(py)?;
         future.call_method1(intern!(py, "add_done_callback"), (&stop,))?;
-        let result = Self::run_forever(slf);
+        // By its name: a subclass may have its own.
+        let result = slf.call_method0(intern!(py, "run_forever"));
         future.call_method1(intern!(py, "remove_done_callback"), (&stop,))?;
         let done = future.call_method0(intern!(py, "done"))?.is_truthy()?;
         if let Err(error) = result {

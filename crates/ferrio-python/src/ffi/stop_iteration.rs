@@ -13,6 +13,10 @@ use super::cell::GilCell;
 
 /// The error that an iterator ends with to hand `value` to the `await` it serves.
 pub(crate) fn with_value(value: Bound<'_, PyAny>) -> PyErr {
+    if value.is_none() {
+        // As the interpreter's own: without arguments.
+        return PyStopIteration::new_err(());
+    }
     match make(&value) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,

@@ -25,7 +25,7 @@ use crate::loop_ref::{LoopRef, report};
 impl Future {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(*, loop=None)")]
     fn __new__(cls: &Bound<'_, PyType>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         newborn::has_dict(cls.py());
         Self::of_class(cls.is(cls.py().get_type::<Self>()))
@@ -132,6 +132,8 @@ impl Future {
         let mut result = Ok(());
         for callback in all.iter() {
             let equal = match callback {
+                // What is the same is equal, whatever it says of itself.
+                Callback::Call(callable, _) if callable.is(r#fn) => Ok(true),
                 Callback::Call(callable, _) if result.is_ok() => callable.bind(py).eq(r#fn),
                 _ => Ok(false),
             };
@@ -209,8 +211,9 @@ impl Future {
     }
 
     #[setter(_asyncio_future_blocking)]
-    fn set_blocking(&self, py: Python<'_>, blocking: bool) {
-        self.blocking.set(py, blocking);
+    fn set_blocking(&self, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.blocking.set(blocking.py(), blocking.is_truthy()?);
+        Ok(())
     }
 
     /// The futures and tasks that wait for this one, or None.
@@ -296,11 +299,11 @@ impl Future {
     }
 
     #[setter(_log_traceback)]
-    fn set_log_traceback(&self, py: Python<'_>, value: bool) -> PyResult<()> {
-        if value {
+    fn set_log_traceback(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if value.is_truthy()? {
             return Err(PyValueError::new_err("_log_traceback can only be set to False"));
         }
-        self.log_traceback.set(py, false);
+        self.log_traceback.set(value.py(), false);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! `Barrier`.
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -41,7 +41,10 @@ enum Arrival {
 pub(crate) struct Barrier {
     /// Notified whenever the state changes. Its lock covers the state.
     condition: GilCell<Option<Py<Condition>>>,
-    parties: GilCopy<i64>,
+    /// How many it takes, as it was given.
+    parties: GilCell<Option<Py<PyAny>>>,
+    /// The same as a number that the count can reach; none if it cannot.
+    needed: GilCopy<Option<i64>>,
     state: GilCopy<State>,
     /// How many are inside.
     count: GilCopy<i64>,
@@ -69,7 +72,7 @@ impl Barrier {
     fn arrive(&self, py: Python<'_>) -> Arrival {
         let index = self.count.get(py);
         self.count.set(py, index + 1);
-        if index + 1 != self.parties.get(py) {
+        if Some(index + 1) != self.needed.get(py) {
             return Arrival::Early(index);
         }
         self.state.set(py, State::Draining);
@@ -104,12 +107,13 @@ impl Barrier {
 #[pymethods]
 impl Barrier {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(parties)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         newborn::has_dict(args.py());
         Self {
             condition: GilCell::new(None),
-            parties: GilCopy::new(1),
+            parties: GilCell::new(None),
+            needed: GilCopy::new(None),
             state: GilCopy::new(State::Filling),
             count: GilCopy::new(0),
         }
@@ -118,15 +122,16 @@ impl Barrier {
     /// A barrier for `parties` tasks.
     ///
     /// Raises ValueError if that is less than one.
-    fn __init__(slf: &Bound<'_, Self>, parties: i64) -> PyResult<()> {
+    fn __init__(slf: &Bound<'_, Self>, parties: Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        if parties < 1 {
+        if parties.lt(1)? {
             return Err(PyValueError::new_err("parties must be >= 1"));
         }
         let barrier = slf.get();
         let condition = newborn::make(py, Condition::with_own_lock(py)?)?;
         drop(barrier.condition.replace(py, Some(condition)));
-        barrier.parties.set(py, parties);
+        barrier.needed.set(py, reachable(&parties)?);
+        drop(barrier.parties.replace(py, Some(parties.unbind())));
         barrier.state.set(py, State::Filling);
         barrier.count.set(py, 0);
         Ok(())
@@ -134,8 +139,8 @@ impl Barrier {
 
     /// How many tasks it takes.
     #[getter]
-    fn parties(&self, py: Python<'_>) -> i64 {
-        self.parties.get(py)
+    fn parties(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.parties.clone_ref(py)
     }
 
     /// How many tasks wait.
@@ -158,7 +163,8 @@ impl Barrier {
             State::Resetting => "resetting",
             State::Broken => return describe(slf, "broken", 0),
         };
-        let waiting = format!("{state}, waiters:{}/{}", barrier.n_waiting(py), barrier.parties.get(py));
+        let parties = barrier.parties.clone_ref(py).unwrap_or_else(|| py.None());
+        let waiting = format!("{state}, waiters:{}/{}", barrier.n_waiting(py), parties.bind(py).str()?);
         describe(slf, &waiting, 0)
     }
 
@@ -168,12 +174,23 @@ impl Barrier {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.condition.traverse(visit, |condition, visit| visit.call(condition))
+        self.condition.traverse(visit, |condition, visit| visit.call(condition))?;
+        self.parties.traverse(visit, |parties, visit| visit.call(parties))
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        drop(slf.get().condition.take(slf.py()));
+        drop((slf.get().condition.take(slf.py()), slf.get().parties.take(slf.py())));
     }
+}
+
+/// A number of parties as one that a count can reach: no fraction, and nothing beyond all counting.
+fn reachable(parties: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
+    let whole = match parties.extract::<i64>() {
+        Ok(whole) => return Ok(Some(whole)),
+        Err(error) if error.is_instance_of::<PyOverflowError>(parties.py()) => return Ok(None),
+        Err(_) => parties.extract::<f64>()?,
+    };
+    Ok((whole.fract() == 0.0 && whole < i64::MAX as f64).then_some(whole as i64))
 }
 
 stands_for!(Barrier, barrier_class);

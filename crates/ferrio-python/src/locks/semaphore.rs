@@ -1,10 +1,12 @@
 //! `Semaphore` and `BoundedSemaphore`.
 
+use std::cmp::Ordering;
+
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyTuple};
-use pyo3::{PyTraverseError, intern};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
+use pyo3::{Borrowed, FromPyObject, PyTraverseError, intern};
 
 use super::bound::{LoopBound, loop_attribute};
 use super::repr::describe;
@@ -19,36 +21,77 @@ use crate::ffi::method::CallArguments;
 use crate::ffi::newborn;
 use crate::futures::{Future, State};
 
-/// So many permits, each to be had by one at a time; more than can be counted never run out.
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
-struct Permits(i64);
+/// So many permits, each to be had by one at a time.
+///
+/// A program may count in anything that is a number: what is no whole one, or too large, is counted as a float.
+#[derive(Clone, Copy)]
+enum Permits {
+    Whole(i64),
+    Real(f64),
+}
 
 impl Permits {
-    const ENDLESS: Self = Self(i64::MAX);
-
     /// # Errors
     ///
-    /// If `value` is no number of permits.
+    /// `TypeError` if `value` is no number.
     fn new(value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        match value.extract() {
-            Ok(count) => Ok(Self(count)),
+        if value.is_instance_of::<PyInt>()
+            && let Ok(count) = value.extract()
+        {
+            return Ok(Self::Whole(count));
+        }
+        match value.extract::<f64>() {
             Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
-                Ok(if value.gt(0)? { Self::ENDLESS } else { Self(i64::MIN) })
+                Ok(Self::Real(if value.gt(0)? { f64::INFINITY } else { f64::NEG_INFINITY }))
             }
-            Err(_) if value.cast::<PyFloat>().is_ok_and(|value| value.value() == f64::INFINITY) => Ok(Self::ENDLESS),
-            Err(error) => Err(error),
+            count => count.map(Self::Real),
         }
     }
 
     fn plus(self, count: i64) -> Self {
-        if self == Self::ENDLESS { self } else { Self(self.0 + count) }
+        match self {
+            Self::Whole(value) => match value.checked_add(count) {
+                Some(sum) => Self::Whole(sum),
+                None => Self::Real(value as f64 + count as f64),
+            },
+            Self::Real(value) => Self::Real(value + count as f64),
+        }
     }
 
     fn to_object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        if self == Self::ENDLESS {
-            return Ok(PyFloat::new(py, f64::INFINITY).into_any());
+        Ok(match self {
+            Self::Whole(value) => value.into_pyobject(py)?.into_any(),
+            Self::Real(value) => PyFloat::new(py, value).into_any(),
+        })
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Permits {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Self::new(&object)
+    }
+}
+
+impl PartialEq for Permits {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.partial_cmp(other) == Some(Ordering::Equal)
+    }
+}
+
+impl PartialOrd for Permits {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        let real = |permits: &Self| match *permits {
+            Self::Whole(value) => value as f64,
+            Self::Real(value) => value,
+        };
+        match (self, other) {
+            (Self::Whole(own), Self::Whole(other)) => Some(own.cmp(other)),
+            _ => real(self).partial_cmp(&real(other)),
         }
-        Ok(self.0.into_pyobject(py)?.into_any())
     }
 }
 
@@ -66,15 +109,14 @@ impl Semaphore {
     fn with_one() -> Self {
         Self {
             bound: LoopBound::default(),
-            value: GilCopy::new(Permits(1)),
+            value: GilCopy::new(Permits::Whole(1)),
             waiters: Waiters::default(),
             contended: GilCopy::new(false),
         }
     }
 
-    fn initialize(&self, py: Python<'_>, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let value = value.map_or(Ok(Permits(1)), Permits::new)?;
-        if value < Permits(0) {
+    fn initialize(&self, py: Python<'_>, value: Permits) -> PyResult<()> {
+        if value < Permits::Whole(0) {
             return Err(PyValueError::new_err("Semaphore initial value must be >= 0"));
         }
         self.value.set(py, value);
@@ -91,7 +133,7 @@ impl Semaphore {
     /// Whether who comes now must wait: there is nothing left, or others were before.
     #[inline]
     fn is_locked(&self, py: Python<'_>) -> bool {
-        self.value.get(py) == Permits(0) || self.waiters.any_not_cancelled(py)
+        self.value.get(py) == Permits::Whole(0) || self.waiters.any_not_cancelled(py)
     }
 
     /// As a subclass has it.
@@ -119,7 +161,7 @@ impl Semaphore {
 #[pymethods]
 impl Semaphore {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(value=1)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         newborn::has_dict(args.py());
         Self::with_one()
@@ -128,8 +170,8 @@ impl Semaphore {
     /// A semaphore of `value` permits.
     ///
     /// Raises ValueError if that is less than none.
-    #[pyo3(signature = (value=None))]
-    fn __init__(slf: &Bound<'_, Self>, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    #[pyo3(signature = (value=Permits::Whole(1)))]
+    fn __init__(slf: &Bound<'_, Self>, value: Permits) -> PyResult<()> {
         slf.get().initialize(slf.py(), value)
     }
 
@@ -158,9 +200,8 @@ impl Semaphore {
     }
 
     #[setter(_value)]
-    fn set_value(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.value.set(value.py(), Permits::new(value)?);
-        Ok(())
+    fn set_value(&self, py: Python<'_>, value: Permits) {
+        self.value.set(py, value);
     }
 
     #[getter]
@@ -196,7 +237,8 @@ impl BoundedSemaphore {
         let py = this.py();
         let semaphore = this.as_super().get();
         let (value, bound) = (semaphore.value.get(py), this.get().bound_value.get(py));
-        if value >= bound && bound != Permits::ENDLESS {
+        // Of as many as infinity, what is given back cannot be told from what was never taken.
+        if value >= bound && bound.plus(-1) != bound {
             return Err(PyValueError::new_err("BoundedSemaphore released too many times"));
         }
         semaphore.give_back(py)
@@ -206,17 +248,18 @@ impl BoundedSemaphore {
 #[pymethods]
 impl BoundedSemaphore {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(value=1)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
         newborn::has_dict(args.py());
-        PyClassInitializer::from(Semaphore::with_one()).add_subclass(Self { bound_value: GilCopy::new(Permits(1)) })
+        PyClassInitializer::from(Semaphore::with_one())
+            .add_subclass(Self { bound_value: GilCopy::new(Permits::Whole(1)) })
     }
 
     /// A semaphore of `value` permits.
     ///
     /// Raises ValueError if that is less than none.
-    #[pyo3(signature = (value=None))]
-    fn __init__(slf: &Bound<'_, Self>, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    #[pyo3(signature = (value=Permits::Whole(1)))]
+    fn __init__(slf: &Bound<'_, Self>, value: Permits) -> PyResult<()> {
         let py = slf.py();
         slf.as_super().get().initialize(py, value)?;
         slf.get().bound_value.set(py, slf.as_super().get().value.get(py));
@@ -289,7 +332,7 @@ impl Frame for Acquire {
             semaphore.add(py, 1);
         }
         // Who came while we were on our way had to wait for us, permits or not.
-        while semaphore.value.get(py) > Permits(0) && semaphore.wake_next(py)? {}
+        while semaphore.value.get(py) > Permits::Whole(0) && semaphore.wake_next(py)? {}
         outcome?;
         self.acquired(py)
     }

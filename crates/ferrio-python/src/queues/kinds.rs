@@ -15,7 +15,7 @@ pub(crate) struct LifoQueue;
 #[pymethods]
 impl LifoQueue {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(maxsize=0)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
         newborn::has_dict(args.py());
         PyClassInitializer::from(Queue::uninitialized()).add_subclass(Self)
@@ -43,7 +43,7 @@ pub(crate) struct PriorityQueue;
 #[pymethods]
 impl PriorityQueue {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(maxsize=0)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
         newborn::has_dict(args.py());
         PyClassInitializer::from(Queue::uninitialized()).add_subclass(Self)

@@ -15,7 +15,7 @@ use crate::locks::bound::loop_attribute;
 #[pymethods]
 impl Queue {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(maxsize=0)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         newborn::has_dict(args.py());
         Self::uninitialized()

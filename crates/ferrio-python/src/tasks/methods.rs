@@ -20,7 +20,10 @@ use crate::loop_ref::{LoopRef, report};
 impl Task {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(coro, *, loop=None, name=None, context=None, eager_start=None)"
+    )]
     fn __new__(
         cls: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
@@ -186,8 +189,9 @@ impl Task {
     }
 
     #[setter(_log_destroy_pending)]
-    fn set_log_destroy_pending(&self, py: Python<'_>, value: bool) {
-        self.log_destroy_pending.set(py, value);
+    fn set_log_destroy_pending(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.log_destroy_pending.set(value.py(), value.is_truthy()?);
+        Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -53,7 +53,7 @@ use pyo3::prelude::*;
 use crate::ffi::{async_function, await_slots, finalizer, method, pool};
 use crate::futures::Future;
 
-pub(crate) use any_future::{AnyFuture, Ending, cancel as cancel_future, current_task as running_task};
+pub(crate) use any_future::{AnyFuture, cancel as cancel_future, current_task as running_task};
 pub(crate) use ensure_future::ensure_future;
 pub(crate) use gather::gather_all;
 pub(crate) use task::{NewTask, Task};

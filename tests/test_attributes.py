@@ -1,0 +1,86 @@
+"""What a program finds when it looks at the classes themselves, and the private attributes that it may set."""
+
+import asyncio
+import inspect
+
+import pytest
+
+import ferrio
+
+CLASSES = ["Future", "Task", "Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"]
+CLASSES += ["Queue", "LifoQueue", "PriorityQueue", "TaskGroup", "Timeout", "Runner"]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_a_class_is_called_with(name):
+    """Containers for dependencies, and mocks with a specification, look at that."""
+    own, asyncios = (inspect.signature(getattr(module, name)) for module in (ferrio, asyncio))
+    own, asyncios = ([(p.name, p.kind) for p in signature.parameters.values()] for signature in (own, asyncios))
+    # Task: `eager_start` is a parameter since Python 3.12.
+    assert own[: len(asyncios)] == asyncios
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "", "yes", [], True, False], ids=repr)
+def test_flags_are_looked_at_as_if_does(parity, value):
+    async def body(case):
+        future = case.classes.Future(loop=case.loop)
+        future._asyncio_future_blocking = value
+        case(future._asyncio_future_blocking)
+        case.raised(setattr, future, "_log_traceback", value)
+        case(future._log_traceback)
+        task = asyncio.current_task()
+        task._log_destroy_pending = value
+        case(task._log_destroy_pending)
+
+    parity(body)
+
+
+def test_a_flag_that_cannot_be_looked_at(parity):
+    class Undecided:
+        def __bool__(self):
+            raise ZeroDivisionError
+
+    async def body(case):
+        future = case.classes.Future(loop=case.loop)
+        for name in ("_asyncio_future_blocking", "_log_traceback"):
+            case.raised(setattr, future, name, Undecided())
+            case(getattr(future, name))
+
+    parity(body)
+
+
+@pytest.mark.parametrize("how_many", [1, 3])
+def test_a_callback_that_says_it_is_another_can_be_removed(parity, how_many):
+    class Stranger:
+        def __call__(self, future):
+            raise AssertionError
+
+        def __eq__(self, other):
+            return False
+
+    async def body(case):
+        future, callback = case.classes.Future(loop=case.loop), Stranger()
+        for _ in range(how_many):
+            future.add_done_callback(callback)
+        future.add_done_callback(case.events.append)
+        case(future.remove_done_callback(Stranger()), len(future._callbacks))
+        case(future.remove_done_callback(callback), len(future._callbacks))
+        future.remove_done_callback(case.events.append)
+
+    recorded, _ = parity(body)
+    assert recorded == [(0, how_many + 1), (how_many, 1)]
+
+
+def test_what_ends_without_a_value_says_so(parity):
+    """As a coroutine of the interpreter's own: with an exception that has no arguments."""
+
+    def body(case):
+        queue, event = case.classes.Queue(), case.classes.Event()
+        event.set()
+        for coroutine in (queue.put(1), queue.get(), event.wait(), case.classes.Lock().__aenter__()):
+            with pytest.raises(StopIteration) as caught:
+                coroutine.send(None)
+            case(caught.value.args, caught.value.value)
+
+    recorded, _ = parity(body)
+    assert recorded == [((), None), ((1,), 1), ((True,), True), ((), None)]
