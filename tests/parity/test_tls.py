@@ -572,6 +572,24 @@ def test_a_server_that_does_not_speak_tls(parity):
     assert parity(body)[0] == [("SSLError", True)]
 
 
+@pytest.mark.parametrize("alert", [b"\x01\x00", b"\x02\x28"], ids=["close_notify", "handshake_failure"])
+def test_a_server_that_answers_with_an_alert(parity, alert):
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        async with listening() as (address, accept):
+            connecting = asyncio.ensure_future(
+                loop.create_connection(asyncio.Protocol, *address, ssl=client_context(), server_hostname="localhost")
+            )
+            sock = await accept()
+            await loop.sock_sendall(sock, b"\x15\x03\x03\x00\x02" + alert)
+            with pytest.raises(ssl.SSLError) as caught:
+                await connecting
+            case(type(caught.value).__name__, caught.value.args, str(caught.value), vars(caught.value))
+
+    recorded, _ = parity(body)
+    assert recorded[0][0] == {1: "SSLZeroReturnError", 2: "SSLError"}[alert[0]]
+
+
 @versions
 def test_a_handshake_that_is_cut_at_each_byte(loop, version):
     """The peer leaves; the protocol never hears of it, nothing is reported, and nothing is left open."""

@@ -59,6 +59,7 @@ imported! {
     ssl_error = "ssl"."SSLError";
     ssl_want_read_error = "ssl"."SSLWantReadError";
     ssl_syscall_error = "ssl"."SSLSyscallError";
+    ssl_zero_return_error = "ssl"."SSLZeroReturnError";
     ssl_certificate_error = "ssl"."SSLCertVerificationError";
     base_socket_class = "_socket"."socket";
     /// The only class that is both a `Transport` and a `DatagramTransport`, as tests of the transport ask.

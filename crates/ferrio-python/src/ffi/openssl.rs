@@ -2,8 +2,9 @@
 //!
 //! `ssl.SSLObject` reads and writes one record a call, each time by way of Python objects and two memory BIOs. Here the
 //! same `SSL` is taken out of it, and its data goes straight between the bytes that were received and the protocol's.
-//! All else remains the interpreter's: the object was made by `SSLContext.wrap_bio`, it shakes hands, verifies, calls
-//! its callbacks, raises its errors, and can be asked by the program what it has to tell.
+//! It shakes hands and closes the same way. All else remains the interpreter's: the object was made by
+//! `SSLContext.wrap_bio`, it verifies as the context says, calls its callbacks, raises its errors, and can be asked by the
+//! program what it has to tell.
 //!
 //! # What is known of foreign memory
 //!
@@ -21,7 +22,7 @@
 //! The library's functions are looked up in the module's own dependencies, and are taken only if the library names its
 //! version as the module does. Where any of it does not fit, there is no session, and the caller does without.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_ulong, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
@@ -85,6 +86,11 @@ functions! {
     SSL_write_ex: fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;
     SSL_get_error: fn(*const Ssl, c_int) -> c_int;
     SSL_has_pending: fn(*const Ssl) -> c_int;
+    SSL_do_handshake: fn(*mut Ssl) -> c_int;
+    SSL_shutdown: fn(*mut Ssl) -> c_int;
+    SSL_get_shutdown: fn(*const Ssl) -> c_int;
+    SSL_set_shutdown: fn(*mut Ssl, c_int);
+    ERR_peek_error: fn() -> c_ulong;
     ERR_clear_error: fn();
     BIO_get_new_index: fn() -> c_int;
     BIO_meth_new: fn(c_int, *const c_char) -> *mut BioMethod;
@@ -100,10 +106,29 @@ functions! {
     BIO_clear_flags: fn(*mut Bio, c_int);
 }
 
+impl Functions {
+    /// Empties the thread's queue of errors: what somebody has left there would be taken for the next call's. Hardly ever
+    /// is there anything, and to look is a good deal quicker than to empty what is empty.
+    ///
+    /// # Safety
+    ///
+    /// The functions are the library's.
+    #[inline]
+    unsafe fn forget_errors(&self) {
+        // SAFETY: as this function's; both touch nothing but the thread's own queue.
+        unsafe {
+            if (self.ERR_peek_error)() != 0 {
+                (self.ERR_clear_error)();
+            }
+        }
+    }
+}
+
 /// Of OpenSSL's headers; these numbers are part of its binary interface.
 const SSL_ERROR_WANT_READ: c_int = 2;
 const SSL_ERROR_WANT_WRITE: c_int = 3;
 const SSL_ERROR_ZERO_RETURN: c_int = 6;
+const SSL_RECEIVED_SHUTDOWN: c_int = 2;
 const BIO_TYPE_SOURCE_SINK: c_int = 0x0400;
 const BIO_FLAGS_READ: c_int = 0x01;
 const BIO_FLAGS_RWS: c_int = 0x07;
@@ -285,7 +310,7 @@ pub(crate) enum Outcome {
     Again,
     /// The peer has said that there will be no more.
     Closed,
-    /// It failed. The library's queue has the error: the `SSLObject`, when the call is made again through it, raises it.
+    /// It failed. The library's queue has the error: see [`Session::failing`].
     Failed,
 }
 
@@ -295,7 +320,8 @@ pub(crate) struct Session {
     owner: Py<PyAny>,
     library: &'static Library,
     ssl: NonNull<Ssl>,
-    bio: NonNull<Bio>,
+    /// The data of the BIO that the `SSL` has.
+    pipe: NonNull<Pipe>,
 }
 
 // SAFETY: the pointers are as good as the object that owns what they point to, and are used with the interpreter lock held.
@@ -334,10 +360,11 @@ impl Session {
         // memory BIOs lose the references that the `SSL` had, and keep those of their objects.
         unsafe {
             let bio = NonNull::new((functions.BIO_new)(library.method.as_ptr()))?;
-            (functions.BIO_set_data)(bio.as_ptr(), Box::into_raw(Box::new(Pipe::new())).cast());
+            let pipe = NonNull::from(Box::leak(Box::new(Pipe::new())));
+            (functions.BIO_set_data)(bio.as_ptr(), pipe.as_ptr().cast());
             (functions.BIO_set_init)(bio.as_ptr(), 1);
             (functions.SSL_set_bio)(ssl.as_ptr(), bio.as_ptr(), bio.as_ptr());
-            Some(Self { owner: owner.unbind(), library, ssl, bio })
+            Some(Self { owner: owner.unbind(), library, ssl, pipe })
         }
     }
 
@@ -352,7 +379,7 @@ impl Session {
     fn pipe(&mut self) -> &mut Pipe {
         // SAFETY: the owner keeps the BIO, and the BIO its pipe. Whoever has the session exclusively, and is in none of the
         // library's functions, is alone at the pipe.
-        unsafe { &mut *(self.functions().BIO_get_data)(self.bio.as_ptr()).cast::<Pipe>() }
+        unsafe { self.pipe.as_mut() }
     }
 
     /// Has the session read `data` next, behind what is not read yet. Returns a buffer that is no longer needed.
@@ -447,7 +474,7 @@ impl Session {
         let functions = self.functions();
         // SAFETY: as this function's; the owner keeps the `SSL` alive, and the session is used by one at a time.
         unsafe {
-            (functions.ERR_clear_error)();
+            functions.forget_errors();
             let result = (functions.SSL_read_ex)(self.ssl.as_ptr(), start, room, &raw mut count);
             self.outcome(result, count)
         }
@@ -461,10 +488,57 @@ impl Session {
         let functions = self.functions();
         // SAFETY: as in `read`.
         unsafe {
-            (functions.ERR_clear_error)();
+            functions.forget_errors();
             let result = (functions.SSL_write_ex)(self.ssl.as_ptr(), from.as_ptr().cast(), from.len(), &raw mut count);
             self.outcome(result, count)
         }
+    }
+
+    /// Goes on with the handshake: [`Outcome::Done`] when it is over. Can run Python code: the context's callbacks.
+    pub(crate) fn shake_hands(&mut self, _py: Python<'_>) -> Outcome {
+        let functions = self.functions();
+        // SAFETY: as in `read`.
+        unsafe {
+            functions.forget_errors();
+            let result = (functions.SSL_do_handshake)(self.ssl.as_ptr());
+            self.outcome(result, 0)
+        }
+    }
+
+    /// Says that there will be no more, unless that is said: [`Outcome::Done`] when the peer has said it too. Can run Python
+    /// code: the context's callbacks.
+    pub(crate) fn close(&mut self, _py: Python<'_>) -> Outcome {
+        let functions = self.functions();
+        // SAFETY: as in `read`.
+        unsafe {
+            functions.forget_errors();
+            // The first call says it, and answers with 0. The second looks whether the peer has.
+            let result = match (functions.SSL_shutdown)(self.ssl.as_ptr()) {
+                0 => (functions.SSL_shutdown)(self.ssl.as_ptr()),
+                result => result,
+            };
+            // Twice 0 is the end for the interpreter's module too.
+            if result >= 0 { Outcome::Done(0) } else { self.failure(result) }
+        }
+    }
+
+    /// Runs `f`, which reads by the `SSLObject`, and has it raise what is in the library's queue.
+    ///
+    /// To make the failed call again would not do: not every failure is for ever, and a handshake that is gone on with empties
+    /// the queue first. But reading where the peer has closed ends at once, before anything is touched, and the object then
+    /// looks into the queue.
+    pub(crate) fn failing<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        let functions = self.functions();
+        // SAFETY: the owner keeps the `SSL` alive; these functions see to two bits of it.
+        let before = unsafe {
+            let before = (functions.SSL_get_shutdown)(self.ssl.as_ptr());
+            (functions.SSL_set_shutdown)(self.ssl.as_ptr(), before | SSL_RECEIVED_SHUTDOWN);
+            before
+        };
+        let result = f();
+        // SAFETY: as above. What the peer has not said must not be known from here on: its session could be used again.
+        unsafe { (functions.SSL_set_shutdown)(self.ssl.as_ptr(), before) };
+        result
     }
 
     #[inline]

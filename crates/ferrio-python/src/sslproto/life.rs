@@ -76,12 +76,15 @@ impl TlsTransport {
         if own.phase.get(py) != Phase::Flushing {
             return Ok(());
         }
-        // Where the peer has left, the transport below takes all that it gets, and closes behind it.
-        if let Err(error) = Self::write_waiting(this, own.flags.get(py).lower_ended) {
-            return Self::fatal_error(this, error, "Fatal error on SSL protocol");
-        }
-        if own.phase.get(py) != Phase::Flushing || !own.has_written_all(py) {
-            return Ok(());
+        // Nothing waits: what the library still has to say, a session's ticket for one, goes with the last word.
+        if !own.has_written_all(py) {
+            // Where the peer has left, the transport below takes all that it gets, and closes behind it.
+            if let Err(error) = Self::write_waiting(this, own.flags.get(py).lower_ended) {
+                return Self::fatal_error(this, error, "Fatal error on SSL protocol");
+            }
+            if own.phase.get(py) != Phase::Flushing || !own.has_written_all(py) {
+                return Ok(());
+            }
         }
         own.phase.set(py, Phase::Shutdown);
         Self::shut_down(this)

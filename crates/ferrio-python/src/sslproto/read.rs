@@ -63,8 +63,10 @@ impl TlsTransport {
             return Ok(());
         }
         let delivered = if own.flags.get(py).reading_paused { Ok(()) } else { Self::deliver(this, input) };
+        // Whoever closes sends the last of it, and more.
+        let sends = own.phase.get(py) != Phase::Flushing;
         delivered
-            .and_then(|()| Self::write_waiting(this, false))
+            .and_then(|()| if sends { Self::write_waiting(this, false) } else { Ok(()) })
             .and_then(|()| Self::control_lower_reading(this))
             .or_else(|error| Self::fatal_error(this, error, "Fatal error on SSL protocol"))
     }

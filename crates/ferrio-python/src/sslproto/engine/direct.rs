@@ -2,12 +2,12 @@
 
 use ferrio::net::Transfer;
 use pyo3::PyTraverseError;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyString};
 
+use super::failure::{self, Method};
 use super::{End, Progress};
 use crate::asyncio;
 use crate::ffi::bytes;
@@ -16,26 +16,37 @@ use crate::ffi::openssl::{Outcome, Session};
 /// Whether a connection of this context, which is `object`, may have its data taken past Python.
 pub(super) fn is_wanted(context: &Bound<'_, PyAny>, object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = context.py();
-    let environ = py.import(intern!(py, "os"))?.getattr(intern!(py, "environ"))?;
-    let asked = environ.call_method1(intern!(py, "get"), (intern!(py, "FERRIO_TLS"),))?;
-    if asked.eq("portable")? {
+    // Of the process, where a program's changes of `os.environ` arrive.
+    if std::env::var_os("FERRIO_TLS").is_some_and(|asked| asked == "portable") {
         return Ok(false);
     }
-    // A context can have a class of its own for its objects, which may read and write in a way of its own.
+    // A context can have a class of its own for its objects, which may do all that in a way of its own.
     let (class, standard) = (object.get_type(), asyncio::ssl_object_class(py)?);
-    for method in [intern!(py, "read"), intern!(py, "write")] {
-        if !class.getattr(method)?.is(&standard.getattr(method)?) {
-            return Ok(false);
+    if !class.is(standard) {
+        let methods = [intern!(py, "do_handshake"), intern!(py, "read"), intern!(py, "write"), intern!(py, "unwrap")];
+        for method in methods {
+            if !class.getattr(method)?.is(&standard.getattr(method)?) {
+                return Ok(false);
+            }
         }
     }
     // What this callback raises is kept in the object until its next call, and raised there.
-    Ok(context.getattr_opt(intern!(py, "_msg_callback"))?.is_none_or(|callback| callback.is_none()))
+    Ok(!is_set(context, intern!(py, "_msg_callback"))?)
+}
+
+fn is_set(context: &Bound<'_, PyAny>, attribute: &Bound<'_, PyString>) -> PyResult<bool> {
+    Ok(context.getattr_opt(attribute)?.is_some_and(|value| !value.is_none()))
 }
 
 /// What a record can hold, in bytes.
 const RECORD: usize = 16 * 1024;
 
-pub(super) struct Direct(Session);
+pub(super) struct Direct {
+    session: Session,
+    /// Whether keys are logged in the handshake. A file that cannot be written is an error that is kept in the object, too,
+    /// and which only the method that it belongs to raises.
+    logs_keys: bool,
+}
 
 impl std::fmt::Debug for Direct {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,35 +55,57 @@ impl std::fmt::Debug for Direct {
 }
 
 impl Direct {
-    pub(super) fn attach(object: &Bound<'_, PyAny>, incoming: &Bound<'_, PyAny>) -> Option<Self> {
-        Session::attach(object, incoming).map(Self)
+    pub(super) fn attach(
+        context: &Bound<'_, PyAny>,
+        object: &Bound<'_, PyAny>,
+        incoming: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Self>> {
+        let logs_keys = is_set(context, intern!(context.py(), "keylog_filename"))?;
+        Ok(Session::attach(object, incoming).map(|session| Self { session, logs_keys }))
     }
 
     pub(super) fn feed(&mut self, data: Vec<u8>) -> Vec<u8> {
-        self.0.feed(data)
+        self.session.feed(data)
     }
 
     pub(super) fn take_spent(&mut self) -> Vec<u8> {
-        self.0.take_spent()
+        self.session.take_spent()
     }
 
     pub(super) fn unread(&mut self) -> usize {
-        self.0.unread()
+        self.session.unread()
     }
 
     pub(super) fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(self.0.output())
+        std::mem::take(self.session.output())
     }
 
     pub(super) fn lend_output(&mut self, buffer: Vec<u8>) -> Vec<u8> {
-        let output = self.0.output();
+        let output = self.session.output();
         if output.capacity() == 0 { std::mem::replace(output, buffer) } else { buffer }
+    }
+
+    /// See `Engine::shake_hands`.
+    pub(super) fn shake_hands(&mut self, object: &Bound<'_, PyAny>) -> PyResult<Progress> {
+        if self.logs_keys {
+            let result = object.call_method0(intern!(object.py(), "do_handshake"));
+            return super::progress(object.py(), result);
+        }
+        let outcome = self.session.shake_hands(object.py());
+        self.progress(object, outcome, Method::DoHandshake)
+    }
+
+    /// See `Engine::close`.
+    pub(super) fn close(&mut self, object: &Bound<'_, PyAny>) -> PyResult<Progress> {
+        let outcome = self.session.close(object.py());
+        self.progress(object, outcome, Method::Unwrap)
     }
 
     /// See `Engine::read`.
     #[inline]
     pub(super) fn read(&mut self, object: &Bound<'_, PyAny>, input: &[u8], into: &mut [u8]) -> (usize, End) {
-        self.0.with_input(input, |session| fill(object, session, into, |session, rest| session.read(object.py(), rest)))
+        self.session
+            .with_input(input, |session| fill(object, session, into, |session, rest| session.read(object.py(), rest)))
     }
 
     /// See `Engine::read_bytes`.
@@ -84,8 +117,8 @@ impl Direct {
     ) -> PyResult<(Bound<'py, PyBytes>, End)> {
         let py = object.py();
         // Records are larger than what is in them; and of the first one, the beginning may have come before.
-        let room = input.len() + if self.0.is_drained() { 0 } else { RECORD };
-        self.0.with_input(input, |session| {
+        let room = input.len() + if self.session.is_drained() { 0 } else { RECORD };
+        self.session.with_input(input, |session| {
             let mut end = End::Again;
             let received = bytes::receive(py, room, |memory| {
                 let (count, why) = fill(object, session, memory, |session, rest| session.read_uninit(py, rest));
@@ -101,18 +134,22 @@ impl Direct {
 
     #[inline]
     pub(super) fn write(&mut self, object: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<Progress> {
-        match self.0.write(object.py(), data) {
+        let outcome = self.session.write(object.py(), data);
+        self.progress(object, outcome, Method::Write)
+    }
+
+    #[inline]
+    fn progress(&mut self, object: &Bound<'_, PyAny>, outcome: Outcome, method: Method) -> PyResult<Progress> {
+        match outcome {
             Outcome::Done(_) => Ok(Progress::Done),
             Outcome::Again => Ok(Progress::Again),
-            Outcome::Closed | Outcome::Failed => Err(failure(object, |object| {
-                let data = PyBytes::new(object.py(), data);
-                object.call_method1(intern!(object.py(), "write"), (data,))
-            })),
+            Outcome::Closed => Err(failure::closed(object.py(), method)),
+            Outcome::Failed => Err(failure::raised(object, &mut self.session, method)),
         }
     }
 
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(self.0.owner())
+        visit.call(self.session.owner())
     }
 }
 
@@ -140,23 +177,9 @@ fn fill<T>(
             Outcome::Again => break End::Again,
             Outcome::Closed => break End::Closed,
             Outcome::Failed => {
-                break End::Failed(failure(object, |object| object.call_method1(intern!(object.py(), "read"), (1,))));
+                break End::Failed(failure::raised(object, session, Method::Read));
             }
         }
     };
     (count, end)
-}
-
-/// The error that is in the library's queue, as the object raises it: with the library's name, the reason and the text.
-///
-/// A connection that has failed fails again at once, and adds nothing to the queue.
-#[cold]
-fn failure<'py>(
-    object: &Bound<'py, PyAny>,
-    again: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
-) -> PyErr {
-    match again(object) {
-        Err(error) => error,
-        Ok(_) => PyRuntimeError::new_err("a TLS connection that had failed went on"),
-    }
 }

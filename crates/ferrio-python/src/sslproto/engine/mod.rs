@@ -4,14 +4,17 @@
 //! |---|---|
 //! | [`direct`] | by the functions of the interpreter's own OpenSSL, [`Session`](crate::ffi::openssl::Session) |
 //! | [`portable`] | by the object's own `read` and `write`, over two `ssl.MemoryBIO` |
+//! | [`failure`] | the errors of the first way, which are those of the second |
 //!
 //! The second is for interpreters whose OpenSSL cannot be found, for contexts that see to reading and writing themselves,
-//! and for those who ask for it by `FERRIO_TLS=portable` in the environment. What is rare goes through the object in both: the handshake, the closing, and every error.
+//! and for those who ask for it by `FERRIO_TLS=portable` in the environment. What is rare goes through the object in both: how it is
+//! made, every error, and what the program asks.
 //!
 //! Every function here can run Python code, by the context's callbacks, or let other threads run. The one who calls has
 //! the engine exclusively meanwhile, and what comes back to the connection finds it in use.
 
 mod direct;
+mod failure;
 mod portable;
 
 use pyo3::PyTraverseError;
@@ -77,7 +80,10 @@ impl Engine {
         keywords.set_item(intern!(py, "server_side"), server_side)?;
         keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
         let object = context.call_method(intern!(py, "wrap_bio"), (&incoming, &outgoing), Some(&keywords))?;
-        let direct = if direct::is_wanted(context, &object)? { Direct::attach(&object, &incoming) } else { None };
+        let direct = match direct::is_wanted(context, &object)? {
+            true => Direct::attach(context, &object, &incoming)?,
+            false => None,
+        };
         let io = match direct {
             Some(direct) => Io::Direct(direct),
             None => Io::Portable(Portable::new(incoming, outgoing)),
@@ -138,7 +144,11 @@ impl Engine {
     ///
     /// `ssl.SSLError`, and what the context's callbacks raise.
     pub(super) fn shake_hands(&mut self, py: Python<'_>) -> PyResult<Progress> {
-        progress(py, self.object.bind(py).call_method0(intern!(py, "do_handshake")))
+        let object = self.object.bind(py);
+        match &mut self.io {
+            Io::Direct(direct) => direct.shake_hands(object),
+            Io::Portable(_) => progress(py, object.call_method0(intern!(py, "do_handshake"))),
+        }
     }
 
     /// Says that there will be no more, and waits for the peer to say it.
@@ -147,7 +157,11 @@ impl Engine {
     ///
     /// `ssl.SSLError`, if the peer sends data for one.
     pub(super) fn close(&mut self, py: Python<'_>) -> PyResult<Progress> {
-        progress(py, self.object.bind(py).call_method0(intern!(py, "unwrap")))
+        let object = self.object.bind(py);
+        match &mut self.io {
+            Io::Direct(direct) => direct.close(object),
+            Io::Portable(_) => progress(py, object.call_method0(intern!(py, "unwrap"))),
+        }
     }
 
     /// Decrypts into `into`, behind `input` being received, until it is full or there is nothing more.
