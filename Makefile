@@ -84,7 +84,7 @@ MEMCHECK = $(addprefix tests/parity/test_,transports.py connections.py servers.p
 MEMCHECK_OPTIONS = --only module -k "not two_gib" --deselect tests/parity/test_servers.py::test_out_of_descriptors
 memcheck: develop ## the Python tests of the transports under valgrind
 	FERRIO_SLOWDOWN=50 PYTHONMALLOC=malloc valgrind --error-exitcode=99 --leak-check=no --num-callers=30 \
-	  --suppressions=tests/memcheck/glibc.supp $(PY) -m pytest -q -p no:cacheprovider $(MEMCHECK_OPTIONS) $(or $(ARGS),$(MEMCHECK))
+	  --suppressions=tests/memcheck/glibc.supp --suppressions=tests/memcheck/cpython.supp $(PY) -m pytest -q -p no:cacheprovider $(MEMCHECK_OPTIONS) $(or $(ARGS),$(MEMCHECK))
 
 # `cargo install cargo-fuzz` first. TARGET is one of crates/ferrio/fuzz/fuzz_targets.
 fuzz: ## cargo-fuzz on the engine's buffers; TARGET=separators SECONDS=600

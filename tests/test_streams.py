@@ -207,6 +207,48 @@ def test_tuples_of_what_are_no_separators(parity, separator):
     parity(body)
 
 
+@SEPARATORS
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize(
+    "separators",
+    [
+        (b"\r\n", b"\n"),
+        (b"\n", b"\r\n"),
+        (b"aa", b"aaa"),
+        (b"aaa", b"aa"),
+        (b"ab", b"bc", b"abc"),
+        (b"xyz", b"yz", b"z"),
+    ],
+    ids=repr,
+)
+def test_separators_that_overlap(parity, separators, limit):
+    """However what comes is cut."""
+
+    async def body(case):
+        async def read(reader):
+            while True:
+                try:
+                    case(await reader.readuntil(separators))
+                except asyncio.LimitOverrunError as error:
+                    case(error.consumed, str(error), await reader.read(max(error.consumed, 1)))
+                except asyncio.IncompleteReadError as error:
+                    case(error.partial, error.expected)
+                    if not error.partial:
+                        return
+
+        for data in (b"aab\r\naaabc", b"aaaa", b"xxyz\r\n", b"abcabc", b"\r\n\n\r\n"):
+            for step in (1, 2, 3, 100):
+                reader = package(case).StreamReader(limit=limit)
+                reading = asyncio.ensure_future(read(reader))
+                for start in range(0, len(data), step):
+                    reader.feed_data(data[start : start + step])
+                    await asyncio.sleep(0)
+                reader.feed_eof()
+                await reading
+
+    parity(body)
+
+
 def test_numbers(parity):
     async def body(case):
         reader = package(case).StreamReader()

@@ -202,3 +202,44 @@ parent.close()
 """.replace("with context", "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n    with context"),
     )
     assert out == ["1"]
+
+
+def test_a_child_that_ends_an_inherited_connection_leaves_the_parents_alone():
+    """Neither by what it calls nor by what it collects."""
+    out = forked(
+        "ferrio",
+        """
+import socket
+MUCH = 1_000_000
+
+async def main():
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_connection(asyncio.Protocol, sock=ours)
+    transport.write(bytes(MUCH))
+    assert transport.get_write_buffer_size()
+
+    def child():
+        nonlocal transport, protocol
+        transport.pause_reading()
+        transport.abort()
+        closing = transport.is_closing()
+        transport = protocol = None
+        gc.collect()
+        return closing
+
+    in_child(child)
+    receive = lambda: len(theirs.recv(MUCH, socket.MSG_WAITALL))
+    print(await loop.run_in_executor(None, receive), transport.is_closing())
+    transport.write(b"more")
+    print(theirs.recv(100))
+    transport.close()
+    theirs.close()
+    await asyncio.sleep(0)
+
+parent = new_event_loop()
+parent.run_until_complete(main())
+parent.close()
+""",
+    )
+    assert out == ["True", "1000000 False", "b'more'"]

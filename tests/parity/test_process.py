@@ -236,6 +236,51 @@ def test_many_processes(parity):
     parity(body)
 
 
+def test_two_hundred_processes(parity):
+    async def body(case):
+        async def one(number):
+            process = await shell(f"cat; exit {number % 100}")(package(case))
+            return *await process.communicate(b"%d" % number), process.returncode
+
+        case(await asyncio.gather(*map(one, range(200))))
+
+    parity(body)
+
+
+def test_input_that_is_closed_early(parity):
+    async def body(case):
+        process = await shell("exec <&-; echo done; exit 3")(package(case))
+        case(await process.communicate(bytes(2 * MUCH)), process.returncode)
+
+    parity(body)
+
+
+@pytest.mark.parametrize("by", ["wait", "communicate"])
+def test_a_grandchild_keeps_the_pipe(parity, tmp_path, by):
+    """The exit is told at once; the output ends with the last who can write to it."""
+
+    async def body(case):
+        # It goes on when this is opened.
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        process = await shell(f"(read line <{fifo}; echo late) & echo early; exit 4")(package(case))
+        if by == "wait":
+            case(await process.wait(), await process.stdout.readline())
+            fifo.write_text("\n")
+            case(await process.stdout.read())
+        else:
+            communicating = asyncio.ensure_future(process.communicate())
+            while process.returncode is None:
+                await asyncio.sleep(0)
+            case(communicating.done())
+            fifo.write_text("\n")
+            case(await communicating)
+        case(process.returncode)
+        fifo.unlink()
+
+    parity(body)
+
+
 # What they are made of
 
 

@@ -3,6 +3,7 @@
 import array
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import time
@@ -624,6 +625,33 @@ class TestAfterAWait:
                     case(await wait_and_receive(loop, reused, second))
 
         assert parity(body)[0] == [b"waited"] * 3
+
+    @pytest.mark.parametrize("watched", [False, True])
+    def test_the_object_goes_when_its_number_has_another_socket(self, parity, watched):
+        """What is undone with it is not the other's, be that watched already or not."""
+
+        async def body(case):
+            loop = asyncio.get_running_loop()
+            with connected() as (first, second):
+                ours, theirs = socket.socketpair()
+                ours.setblocking(False)
+                with theirs:
+                    case(await wait_and_receive(loop, ours, theirs))
+                    number = ours.fileno()
+                    ours.close()
+                    os.dup2(first.fileno(), number)
+                    with socket.socket(fileno=number) as reused:
+                        if watched:
+                            receiving = asyncio.create_task(loop.sock_recv(reused, 10))
+                            await turns(2)
+                        del ours
+                        gc.collect()
+                        if watched:
+                            second.send(b"x")
+                            case(await receiving)
+                        case(await wait_and_receive(loop, reused, second))
+
+        parity(body)
 
     def test_another_object_has_the_descriptor(self, parity):
         async def body(case):

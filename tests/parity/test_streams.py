@@ -191,6 +191,31 @@ def test_a_function_that_fails_closes_its_connection(parity):
     assert errors == [("Unhandled exception in client_connected_cb", ("ValueError", "failed"))]
 
 
+def test_many_drain(parity):
+    """A cancelled one, and a reset, end only what they concern."""
+
+    async def body(case):
+        async with stream(package(case)) as (_, writer, theirs):
+            shrink(theirs, writer.get_extra_info("socket"))
+
+            async def send(number):
+                writer.write(bytes(20_000))
+                await writer.drain()
+                case(number)
+
+            tasks = [asyncio.ensure_future(send(number)) for number in range(50)]
+            await turns(2)
+            tasks[45].cancel()
+            await asyncio.get_running_loop().run_in_executor(None, receive_exactly, theirs, 50 * 20_000)
+            case([await outcome(task) for task in tasks])
+            tasks = [asyncio.ensure_future(send(number)) for number in range(50)]
+            await turns()
+            reset(theirs)
+            case({await outcome(task) for task in tasks} - {None})
+
+    parity(body)
+
+
 # Ends that are not clean
 
 

@@ -1,5 +1,6 @@
 """TCP transports: what a protocol is told, in which order, and what reaches the peer."""
 
+import array
 import asyncio
 import contextlib
 import contextvars
@@ -181,6 +182,57 @@ def test_writing_to_a_connection_that_is_lost(parity, caplog):
 
     recorded, _ = parity(body)
     assert recorded[-1] == ["socket.send() raised exception."] * 11
+
+
+CALLS = {
+    "abort": lambda transport: transport.abort(),
+    "close": lambda transport: transport.close(),
+    "write": lambda transport: transport.write(b"x" * 10),
+    "write_eof": lambda transport: transport.write_eof(),
+    "pause_reading": lambda transport: transport.pause_reading(),
+    "resume_reading": lambda transport: transport.resume_reading(),
+    "limits": lambda transport: transport.set_write_buffer_limits(0),
+    "protocol": lambda transport: transport.set_protocol(transport.get_protocol()),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(
+    "where",
+    ["connection_made", "data_received", "eof_received", "pause_writing", "resume_writing", "connection_lost"],
+)
+def test_calls_from_inside(parity, where, call):
+    async def body(case):
+        def act(protocol):
+            # To lower the limit pauses again.
+            if not called:
+                called.append(where)
+                case.raised(call, protocol.transport)
+                case(protocol.transport.is_closing(), protocol.transport.is_reading())
+
+        called = []
+        in_thread = asyncio.get_running_loop().run_in_executor
+        with tcp_pair() as (ours, theirs):
+            shrink(ours, theirs)
+            transport, protocol = await connect(ours, lambda *event: case(event[0]), **{where: act})
+            if where in ("pause_writing", "resume_writing"):
+                transport.write(bytes(MUCH))
+                reading = in_thread(None, receive_all, theirs)
+                if where == "resume_writing":
+                    await protocol.until("resume_writing")
+                transport.close()
+                await asyncio.wait([reading])
+            else:
+                with contextlib.suppress(OSError):  # it may be gone
+                    theirs.sendall(b"hello")
+                    theirs.shutdown(socket.SHUT_WR)
+                await turns(20)
+            transport.abort()
+            await protocol.lost
+            await turns()
+
+    recorded, _ = parity(body)
+    assert recorded.count("connection_made") == recorded.count("connection_lost") == 1
 
 
 # Closing
@@ -497,16 +549,80 @@ def test_buffered_protocol_that_fails(parity, on):
     parity(body)
 
 
-def test_buffer_that_cannot_be_written_to(loop, exceptions):
+def released():
+    view = memoryview(bytearray(16))
+    view.release()
+    return view
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        pytest.param(lambda: b"constant", id="bytes"),
+        pytest.param(lambda: "text", id="str"),
+        pytest.param(lambda: None, id="None"),
+        pytest.param(released, id="released"),
+        pytest.param(lambda: memoryview(bytearray(16)).toreadonly(), id="read-only"),
+        pytest.param(lambda: memoryview(bytearray(16))[::2], id="strided"),
+        pytest.param(lambda: memoryview(bytearray(12)).cast("B", [3, 4]), id="two dimensions"),
+        pytest.param(lambda: array.array("i", [0, 0]), id="array"),
+        pytest.param(lambda: bytearray(1), id="one byte"),
+    ],
+)
+def test_buffers_of_all_kinds(parity, buffer):
+    async def body(case):
+        with tcp_pair() as (ours, theirs):
+            theirs.sendall(b"hello, world")
+            theirs.shutdown(socket.SHUT_WR)
+            make = lambda: Buffered(case, get_buffer=lambda p: buffer())  # noqa: E731
+            _, protocol = await asyncio.get_running_loop().create_connection(make, sock=ours)
+            case(type(await protocol.lost).__name__)
+
+    parity(body)
+
+
+@pytest.mark.ferrio_only("asyncio goes on with it")
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_a_connection_that_get_buffer_ends(loop, events, how):
+    """Nothing is received any more."""
+
+    def get_buffer(protocol):
+        getattr(protocol.transport, how)()
+        return bytearray(16)
+
     async def body():
         with tcp_pair() as (ours, theirs):
             theirs.sendall(b"hello")
-            make = lambda: Buffered(lambda *event: None, get_buffer=lambda p: b"constant")  # noqa: E731
+            make = lambda: Buffered(lambda *event: events.append(event[0]), get_buffer=get_buffer)  # noqa: E731
             _, protocol = await asyncio.get_running_loop().create_connection(make, sock=ours)
-            assert isinstance(await protocol.lost, (TypeError, BufferError))
+            await protocol.lost
 
     loop.run_until_complete(body())
-    assert [message for message, _ in exceptions.take()] == ["Fatal read error on socket transport"]
+    assert events == ["get_buffer", "connection_lost"]
+
+
+@pytest.mark.ferrio_only("asyncio tells another protocol of the bytes")
+def test_a_protocol_whose_get_buffer_puts_another_in_its_place(loop, events):
+    """Who gave the buffer is told what is in it; what comes then is the other one's."""
+
+    def get_buffer(protocol):
+        protocol.transport.set_protocol(other)
+        return bytearray(5)
+
+    async def body():
+        nonlocal other
+        with tcp_pair() as (ours, theirs):
+            other = Recording(lambda *event: events.append(event[0]))
+            theirs.sendall(b"hello, world")
+            theirs.shutdown(socket.SHUT_WR)
+            make = lambda: Buffered(lambda *event: events.append(event[0]), get_buffer=get_buffer)  # noqa: E731
+            await asyncio.get_running_loop().create_connection(make, sock=ours)
+            await other.lost
+            assert bytes(other.data) == b", world"
+
+    other = None
+    loop.run_until_complete(body())
+    assert events == ["get_buffer", "buffer_updated", "data_received", "eof_received", "connection_lost"]
 
 
 def test_changing_protocols(parity):
@@ -584,6 +700,38 @@ def test_writes_are_sent_in_order(loop):
             assert transport.get_write_buffer_size() == 0
 
     loop.run_until_complete(body())
+
+
+def test_a_hundred_thousand_writes(parity):
+    async def body(case):
+        with tcp_pair() as (ours, theirs):
+            transport, protocol = await connect(ours, case)
+            chunks = [b"%06d" % number for number in range(100_000)]
+            for chunk in chunks:
+                transport.write(chunk)
+            transport.close()
+            received = await asyncio.get_running_loop().run_in_executor(None, receive_all, theirs)
+            case(received == b"".join(chunks), await protocol.lost)
+
+    parity(body)
+
+
+def test_a_hundred_thousand_chunks(parity):
+    """Some of them are empty."""
+
+    async def body(case):
+        with tcp_pair() as (ours, theirs):
+            transport, protocol = await connect(ours, lambda *event: None)
+            chunks = [b"%06d" % number if number % 3 else b"" for number in range(100_000)]
+            transport.writelines(chunks)
+            for nothing in ([], [b""], [b"", bytearray()]):
+                transport.writelines(nothing)
+            transport.writelines(chunk for chunk in (b"the", b"", b"end"))
+            transport.close()
+            received = await asyncio.get_running_loop().run_in_executor(None, receive_all, theirs)
+            case(received == b"".join(chunks) + b"theend", await protocol.lost)
+
+    parity(body)
 
 
 def test_writelines_goes_out_at_once(parity):

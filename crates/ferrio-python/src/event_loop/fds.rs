@@ -19,8 +19,12 @@
 //!
 //! Who waits for a socket mostly does so again. So a watch for waiters is told of changes only, and stays when they have been
 //! told: the next wait for the same `socket` object makes no system call. It goes when something comes and nobody waits,
-//! when a wait is cancelled, or when another wants the descriptor. That it is the same object, which still has the same
-//! number, is taken for it being the same descriptor; for any other the kernel is asked.
+//! when a wait is cancelled, when another wants the descriptor, or with the `socket` object. That it is the same object, which still
+//! has the same number, is taken for it being the same descriptor; for any other the kernel is asked. So who puts another
+//! descriptor under the number of a socket that lives, by `dup2`, must not wait for that socket any more.
+//!
+//! A socket that is closed while something waits for it leaves it waiting, as asyncio does: the kernel forgets the watch without
+//! a word, and nobody is told but who cancels.
 //!
 //! Descriptor numbers change owners. That an old registration does not reach, or take away, that of the next owner is the
 //! reactor's care; here it only matters that a number which is watched again is made known to the kernel again, which
@@ -112,6 +116,36 @@ impl Watch {
     fn is_of(&self, socket: &Bound<'_, PyAny>) -> bool {
         let own = self.socket.as_ref().and_then(|own| own.bind(socket.py()).upgrade());
         own.is_some_and(|own| own.is(socket))
+    }
+}
+
+/// Called by the interpreter when a socket is gone for which a watch may have been left in place.
+///
+/// Else the loop would take that descriptor for watched, and ask the kernel in every turn.
+#[pyclass(frozen, module = "ferrio._ferrio")]
+struct SocketGone {
+    event_loop: WeakLoop,
+    fd: RawFd,
+    direction: Direction,
+}
+
+#[pymethods]
+impl SocketGone {
+    fn __call__(&self, reference: &Bound<'_, PyAny>) {
+        let py = reference.py();
+        let Ok(event_loop) = self.event_loop.get(py) else { return };
+        let watch = event_loop.get().watched.with(py, |all| {
+            let watch = all.entry(self.fd)?.side(self.direction).as_ref()?;
+            let is_its = watch.get().socket.as_ref().is_some_and(|own| own.is(reference));
+            is_its.then(|| watch.clone_ref(py))
+        });
+        if let Some(watch) = watch {
+            drop(EventLoop::forget_watch(&event_loop, watch.bind(py)));
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop.0)
     }
 }
 
@@ -411,8 +445,14 @@ impl EventLoop {
         socket: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Watch>> {
         let event_loop = WeakLoop::new(slf)?;
-        // What cannot be referred to weakly is as good as another one every time.
-        let socket = socket.and_then(|socket| PyWeakrefReference::new(socket).ok()).map(Bound::unbind);
+        let socket = match socket {
+            Some(socket) => {
+                let gone = SocketGone { event_loop: WeakLoop::new(slf)?, fd, direction };
+                // What cannot be referred to weakly is as good as another one every time.
+                PyWeakrefReference::new_with(socket, Py::new(slf.py(), gone)?).ok().map(Bound::unbind)
+            }
+            None => None,
+        };
         Py::new(slf.py(), Watch { event_loop, fd, direction, socket, customers: GilCell::default() })
     }
 

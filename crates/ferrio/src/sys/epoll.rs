@@ -92,6 +92,9 @@ impl Events {
 #[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,
+    /// The process that made it. The child of a fork has the same instance, and what it undid there would be undone for the
+    /// parent: so it is refused.
+    process: u32,
     /// Cleared for good when the kernel does not know `epoll_pwait2` (before 5.11), or a sandbox does not (seccomp
     /// filters answer EPERM to a call that is younger than they are): deadlines are then rounded up to the millisecond.
     precise: AtomicBool,
@@ -104,15 +107,25 @@ impl Poller {
     ///
     /// What `epoll_create1` reports, `EMFILE` for one.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, precise: AtomicBool::new(true) })
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        Ok(Self { epoll, process: std::process::id(), precise: AtomicBool::new(true) })
+    }
+
+    /// # Errors
+    ///
+    /// `NotConnected` in the child of a fork.
+    fn check_owner(&self) -> io::Result<()> {
+        if std::process::id() == self.process { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
     }
 
     /// Registers `fd`.
     ///
     /// # Errors
     ///
-    /// `EEXIST` if `fd` is registered, `EPERM` if it has no readiness (a regular file), `EBADF`, `ENOSPC`, `ENOMEM`.
+    /// `EEXIST` if `fd` is registered, `EPERM` if it has no readiness (a regular file), `EBADF`, `ENOSPC`, `ENOMEM`;
+    /// `NotConnected` in the child of a fork.
     pub fn add(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.check_owner()?;
         Ok(epoll::add(&self.epoll, borrow(fd)?, EventData::new_u64(token), interest.flags())?)
     }
 
@@ -120,8 +133,9 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if `fd` is not registered, `EBADF` if it is not open.
+    /// `ENOENT` if `fd` is not registered, `EBADF` if it is not open, `NotConnected` in the child of a fork.
     pub fn modify(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.check_owner()?;
         Ok(epoll::modify(&self.epoll, borrow(fd)?, EventData::new_u64(token), interest.flags())?)
     }
 
@@ -131,6 +145,7 @@ impl Poller {
     ///
     /// `ENOENT` if `fd` is not registered, `EBADF` if it is not open.
     pub fn delete(&self, fd: RawFd) -> io::Result<()> {
+        self.check_owner()?;
         Ok(epoll::delete(&self.epoll, borrow(fd)?)?)
     }
 

@@ -23,7 +23,7 @@ use std::io;
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{Transfer, socket};
 use ferrio::stream::{LARGEST, Room, SCRATCH};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -279,7 +279,11 @@ impl SocketTransport {
         if transport.is_lost(py) {
             return Ok(());
         }
-        let received = with_bytes_mut(&buffer, |bytes| socket::recv(borrow(transport.fd), bytes));
+        // The words are those of the socket's method.
+        let received = with_bytes_mut(&buffer, |bytes| socket::recv(borrow(transport.fd), bytes)).map_err(|_| {
+            let class = buffer.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
+            PyTypeError::new_err(format!("recv_into() argument 1 must be read-write bytes-like object, not {class}"))
+        });
         match received.and_then(|received| received.map_err(|error| os_error(py, &error))) {
             Ok(Transfer::Done(0)) => Self::end_of_input(this),
             Ok(Transfer::Done(count)) => match call1(buffer_updated, count.into_pyobject(py)?.as_any()) {
