@@ -97,11 +97,18 @@ impl Snapshot {
         context::copy(self.0.bind(py)).map(|copy| copy.into_bound(py))
     }
 
+    /// Whether a context that was made of this snapshot has been left as it was, and has no more than so many strong
+    /// references: those of whoever asks.
+    #[inline]
+    pub(crate) fn is_unchanged(&self, context: &Bound<'_, PyAny>, references: isize) -> bool {
+        is_unknown(context, references) && values_of(context) == values_of(self.0.bind(context.py()))
+    }
+
     /// Takes back a context that was made of this snapshot, for the next callback, if it is as it was.
     #[inline]
     pub(crate) fn give_back(&self, context: Bound<'_, PyAny>) {
         let py = context.py();
-        if !is_as_new(&context) {
+        if !is_unknown(&context, 1) {
             return;
         }
         let unused = SHARED.with(py, |shared| match &shared.snapshot {
@@ -146,11 +153,11 @@ fn forget_if(snapshot: &Bound<'_, PyAny>) {
     }
 }
 
-/// Whether nobody else has the context, which has been left.
+/// Whether nobody has the context, which has been left, but by those `references`.
 #[inline]
-fn is_as_new(context: &Bound<'_, PyAny>) -> bool {
+fn is_unknown(context: &Bound<'_, PyAny>, references: isize) -> bool {
     // SAFETY: a context, built as `check_layout` has seen.
-    refcount::is_only_reference(context) && unsafe { word(context.as_ptr(), WEAK_IN_CONTEXT) }.is_null()
+    refcount::count(context) == references && unsafe { word(context.as_ptr(), WEAK_IN_CONTEXT) }.is_null()
 }
 
 /// The address of the tree of a context's values: the same one holds the same values for as long as somebody has it.

@@ -84,8 +84,8 @@ impl Task {
     }
 
     /// The context that the coroutine runs in (asyncio 3.12).
-    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.inner.with(py, |inner| inner.context.as_ref().map(|context| context.clone_ref(py)))
+    fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.context(py)
     }
 
     /// The task's name.
@@ -164,8 +164,8 @@ impl Task {
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.get_context(py)
+    fn _context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.context(py)
     }
 
     #[getter]
@@ -197,7 +197,7 @@ impl Task {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.inner.traverse(visit, |inner, visit| {
             visit.call(&inner.coroutine)?;
-            visit.call(&inner.context)?;
+            inner.context.traverse(visit)?;
             visit.call(&inner.fut_waiter)?;
             match &inner.name {
                 Name::Given(name) => visit.call(name),
@@ -237,7 +237,8 @@ impl Pooled for Task {
 
     fn dispose(self, py: Python<'_>) {
         let Inner { coroutine, context, fut_waiter, name } = self.inner.into_inner();
-        drop((coroutine.map(|coroutine| coroutine.into_bound(py)), context.map(|context| context.into_bound(py))));
+        drop(coroutine.map(|coroutine| coroutine.into_bound(py)));
+        context.dispose(py);
         if fut_waiter.is_some() || matches!(name, Name::Given(_)) {
             attached(py, |_| drop((fut_waiter, name)));
         }

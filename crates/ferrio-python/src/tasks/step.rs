@@ -93,9 +93,16 @@ fn run_as_current(
 ) -> PyResult<()> {
     let py = task.py();
     core.get().current().set(core.as_any(), task.as_any())?;
-    let result = match task.get().context(py) {
-        Some(context) => context::run_in(context.as_borrowed(), || step(task, failure)).flatten(),
-        None => Err(uninitialized()),
+    let result = match task.get().context_of_step(py) {
+        Ok((Some(context), lent)) => {
+            let result = context::run_in(context.as_borrowed(), || step(task, failure)).flatten();
+            if let Some(lent) = lent {
+                task.get().give_back(context, lent);
+            }
+            result
+        }
+        Ok((None, _)) => Err(uninitialized()),
+        Err(error) => Err(error),
     };
     if !task.as_super().get().is_pending(py) {
         // The interpreter holds its current task; one that is done must not live until the next step.
@@ -142,7 +149,7 @@ pub(super) fn step_called(task: &Bound<'_, Task>, failure: Option<Bound<'_, PyAn
 pub(super) fn start_eagerly(task: &Bound<'_, Task>, loop_ref: &LoopRef) -> PyResult<()> {
     let py = task.py();
     let loop_object = loop_ref.bind(py);
-    let context = task.get().context(py).ok_or_else(uninitialized)?;
+    let context = task.get().context(py)?.ok_or_else(uninitialized)?;
     Task::register(task, loop_ref)?;
     let previous = match loop_ref.ours() {
         Some(core) => core.current().swap(loop_object, task.as_any()),
@@ -299,7 +306,7 @@ fn wait_for_ours(
     let callback = match loop_ref {
         LoopRef::Ours(_) => Callback::Wake(Waiter::new::<Wake>(this.clone().unbind())),
         LoopRef::Foreign(_) => {
-            let context = this.get().context(py).ok_or_else(uninitialized)?;
+            let context = this.get().context(py)?.ok_or_else(uninitialized)?;
             let wakeup = Py::new(py, TaskWakeup::new(this.clone().unbind()))?;
             future.get().add_awaited_by(this.as_any())?;
             Callback::Call(wakeup.into_any(), context.unbind())
@@ -334,7 +341,7 @@ fn wait_for_any(this: &Bound<'_, Task>, loop_ref: &LoopRef, yielded: &Bound<'_, 
     yielded.setattr(intern!(py, "_asyncio_future_blocking"), false)?;
     let wakeup = Bound::new(py, TaskWakeup::new(this.clone().unbind()))?;
     let keywords = pyo3::types::PyDict::new(py);
-    keywords.set_item(intern!(py, "context"), this.get().context(py))?;
+    keywords.set_item(intern!(py, "context"), this.get().context(py)?)?;
     yielded.call_method(intern!(py, "add_done_callback"), (wakeup,), Some(&keywords))?;
     awaited_by::add(yielded, this.as_any())?;
     this.get().set_fut_waiter(py, Some(yielded.clone().unbind()));
@@ -386,7 +393,7 @@ fn throw_next(this: &Bound<'_, Task>, loop_ref: &LoopRef, text: &str) -> PyResul
 fn queue_step(this: &Bound<'_, Task>, loop_ref: &LoopRef, failure: Option<Bound<'_, PyAny>>) -> PyResult<()> {
     let py = this.py();
     let step = Bound::new(py, TaskStep::new(this.clone().unbind(), failure.map(Bound::unbind)))?.into_any();
-    let context = this.get().context(py).ok_or_else(uninitialized)?;
+    let context = this.get().context(py)?.ok_or_else(uninitialized)?;
     match loop_ref {
         LoopRef::Ours(core) => {
             core.get().admit(py)?;

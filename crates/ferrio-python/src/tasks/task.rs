@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::any_future::cancel;
+use super::context::TaskContext;
 use super::step::{self, FirstStep};
 use super::wakeup::TaskStep;
 use crate::asyncio;
@@ -32,7 +33,7 @@ pub(crate) struct Task {
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) coroutine: Option<Py<PyAny>>,
-    pub(super) context: Option<Py<PyAny>>,
+    pub(super) context: TaskContext,
     /// What the task waits for.
     pub(super) fut_waiter: Option<Py<PyAny>>,
     pub(super) name: Name,
@@ -97,8 +98,7 @@ impl Task {
                 let class = context.get_type().name()?;
                 return Err(PyTypeError::new_err(format!("a contextvars.Context was expected, got {class}")));
             }
-            Some(context) => context.unbind(),
-            None => context::copy_current(py)?,
+            given => TaskContext::new(py, given)?,
         };
         let loop_ref = new.loop_ref.clone_ref(py);
         // The last that can fail without a trace: a task that was refused above can be initialized again.
@@ -107,7 +107,7 @@ impl Task {
             return Err(PyRuntimeError::new_err(format!("{class} object is already initialized")));
         }
         let coroutine = Some(new.coroutine.unbind());
-        let inner = Inner { coroutine, context: Some(context), fut_waiter: None, name };
+        let inner = Inner { coroutine, context, fut_waiter: None, name };
         drop(task.inner.replace(py, inner));
         if new.eager_start && loop_ref.is_running(py)? {
             step::start_eagerly(this, &loop_ref)?;
@@ -126,7 +126,7 @@ impl Task {
             }
             LoopRef::Foreign(foreign) => {
                 let step = Bound::new(py, TaskStep::new(this.clone().unbind(), None))?;
-                let context = this.get().context(py);
+                let context = this.get().context(py)?;
                 LoopRef::call_soon(foreign.bind(py), step.as_any(), None, context.as_ref())?;
             }
         }
@@ -155,11 +155,6 @@ impl Task {
             (None, _) => drop(asyncio::unregister_task(py)?.call1((this,))?),
         }
         Ok(())
-    }
-
-    #[inline]
-    pub(super) fn context<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.inner.with(py, |inner| inner.context.as_ref().map(|context| context.clone_ref(py).into_bound(py)))
     }
 
     pub(super) fn fut_waiter<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {

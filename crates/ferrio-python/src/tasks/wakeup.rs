@@ -110,6 +110,6 @@ pub(crate) fn wakeup_pair<'py>(task: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     let py = task.py();
     let task = task.cast::<Task>().map_err(|_| PyTypeError::new_err("a task was expected"))?;
     let wakeup = Bound::new(py, TaskWakeup::new(task.clone().unbind()))?.into_any();
-    let context = task.get().context(py).unwrap_or_else(|| py.None().into_bound(py));
+    let context = task.get().context(py)?.unwrap_or_else(|| py.None().into_bound(py));
     PyTuple::new(py, [wakeup, context])
 }
