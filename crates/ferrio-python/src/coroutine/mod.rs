@@ -30,7 +30,7 @@ use crate::ffi::cell::{GilCell, GilCopy, GilExclusive};
 use crate::ffi::coroutine::{self, Step};
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::pool::{self, Pool, Pooled, Spare};
-use crate::ffi::raise::settled;
+use crate::ffi::raise::{self, Raised};
 use crate::ffi::send_slots::{Driven, not_begun};
 use crate::ffi::stop_iteration;
 use crate::ffi::thread::attached;
@@ -106,9 +106,26 @@ enum Awaited {
 /// How far waiting has come.
 enum Progress<'py> {
     /// There is an outcome.
-    Done(Outcome<'py>),
+    Done(Result<Bound<'py, PyAny>, Raised<'py>>),
     /// Not yet; what is to be yielded for it.
     Waits(Awaited, Bound<'py, PyAny>),
+}
+
+impl<'py> Progress<'py> {
+    /// What came of a future that is done.
+    #[inline]
+    fn settled(future: &Bound<'py, Future>) -> Self {
+        match Future::failure(future) {
+            Ok(Some(exception)) => Self::Done(Err(raise::exception(exception))),
+            Ok(None) => Self::Done(Ok(future.get().value(future.py()))),
+            Err(error) => Self::failed(future.py(), error),
+        }
+    }
+
+    #[cold]
+    fn failed(py: Python<'py>, error: PyErr) -> Self {
+        Self::Done(Err(raise::raised(py, error)))
+    }
 }
 
 impl Awaited {
@@ -117,7 +134,7 @@ impl Awaited {
         let py = object.py();
         if let Some(future) = Future::native(&object) {
             if !future.get().is_pending(py) {
-                return Progress::Done(Future::result(future));
+                return Progress::settled(future);
             }
             future.get().blocking.set(py, true);
             return Progress::Waits(Self::Future(future.clone().unbind()), object.clone());
@@ -130,7 +147,7 @@ impl Awaited {
         }
         match object.call_method0(intern!(py, "__await__")) {
             Ok(iterator) => Self::advance(iterator, None),
-            Err(error) => Progress::Done(Err(not_awaitable(&object, error))),
+            Err(error) => Progress::failed(py, not_awaitable(&object, error)),
         }
     }
 
@@ -138,7 +155,7 @@ impl Awaited {
     fn resume<'py>(self, py: Python<'py>, failure: Option<Bound<'py, PyAny>>) -> Progress<'py> {
         match (self, failure) {
             (Self::Iterator(iterator), failure) => Self::advance(iterator.into_bound(py), failure),
-            (_, Some(failure)) => Progress::Done(Err(PyErr::from_value(failure))),
+            (_, Some(failure)) => Progress::Done(Err(raise::exception(failure))),
             (Self::Turn, None) => Progress::Done(Ok(py.None().into_bound(py))),
             (Self::Future(future), None) => Self::resume_future(future.into_bound(py)),
         }
@@ -148,10 +165,10 @@ impl Awaited {
     fn resume_future(future: Bound<'_, Future>) -> Progress<'_> {
         let py = future.py();
         if !future.get().is_pending(py) {
-            return Progress::Done(Future::result(&future));
+            return Progress::settled(&future);
         }
         if future.get().blocking.replace(py, true) {
-            return Progress::Done(Err(PyRuntimeError::new_err("await wasn't used with future")));
+            return Progress::failed(py, PyRuntimeError::new_err("await wasn't used with future"));
         }
         Progress::Waits(Self::Future(future.clone().unbind()), future.into_any())
     }
@@ -162,14 +179,14 @@ impl Awaited {
             None => coroutine::send_none(&iterator),
             Some(failure) => match iterator.hasattr(intern!(py, "throw")) {
                 Ok(true) => coroutine::throw(&iterator, &failure),
-                Ok(false) => Step::Raised(PyErr::from_value(failure)),
-                Err(error) => Step::Raised(error),
+                Ok(false) => Step::Raised(raise::exception(failure)),
+                Err(error) => Step::failed(py, error),
             },
         };
         match step {
             Step::Yielded(yielded) => Progress::Waits(Self::Iterator(iterator.unbind()), yielded),
             Step::Returned(value) => Progress::Done(Ok(value)),
-            Step::Raised(error) => Progress::Done(Err(error)),
+            Step::Raised(exception) => Progress::Done(Err(exception)),
         }
     }
 
@@ -223,9 +240,9 @@ impl Coroutine {
             (Stage::Suspended, failure) => self.resume(py, failure),
             (Stage::Created, Some(failure)) => {
                 self.finish(py);
-                Step::Raised(PyErr::from_value(failure))
+                Step::Raised(raise::exception(failure))
             }
-            (stage @ (Stage::Running | Stage::Finished), _) => Step::Raised(unusable(stage)),
+            (stage @ (Stage::Running | Stage::Finished), _) => unusable(py, stage),
         }
     }
 
@@ -233,8 +250,8 @@ impl Coroutine {
     #[inline]
     fn begin<'py>(&self, py: Python<'py>) -> Step<'py> {
         self.stage.set(py, Stage::Running);
-        let Some(mut body) = self.body.try_use(py) else { return Step::Raised(unusable(Stage::Running)) };
-        let Some(frame) = &mut *body else { return Step::Raised(unusable(Stage::Finished)) };
+        let Some(mut body) = self.body.try_use(py) else { return unusable(py, Stage::Running) };
+        let Some(frame) = &mut *body else { return unusable(py, Stage::Finished) };
         let next = frame.step(py, Ok(py.None().into_bound(py)));
         self.conclude(py, &mut body, next)
     }
@@ -258,14 +275,14 @@ impl Coroutine {
             Ok(Next::Pause) => self.suspend(py, Awaited::Turn, py.None().into_bound(py)),
             Err(error) => {
                 self.end(py, body);
-                Step::Raised(error)
+                Step::failed(py, error)
             }
         }
     }
 
     fn resume<'py>(&self, py: Python<'py>, failure: Option<Bound<'py, PyAny>>) -> Step<'py> {
         self.stage.set(py, Stage::Running);
-        let Some(mut body) = self.body.try_use(py) else { return Step::Raised(unusable(Stage::Running)) };
+        let Some(mut body) = self.body.try_use(py) else { return unusable(py, Stage::Running) };
         let awaited = self.awaited.take(py).unwrap_or(Awaited::Turn);
         match (awaited, &failure, &mut *body) {
             (Awaited::Future(future), None, Some(frame)) if !future.get().is_pending(py) => {
@@ -280,15 +297,15 @@ impl Coroutine {
     fn go_on<'py>(&self, py: Python<'py>, body: &mut Option<Body>, mut progress: Progress<'py>) -> Step<'py> {
         let result = loop {
             let outcome = match progress {
-                Progress::Done(outcome) => outcome.map_err(|error| settled(py, error)),
+                Progress::Done(outcome) => outcome.map_err(PyErr::from),
                 Progress::Waits(awaited, yielded) => return self.suspend(py, awaited, yielded),
             };
-            let Some(frame) = body else { break Step::Raised(unusable(Stage::Finished)) };
+            let Some(frame) = body else { break unusable(py, Stage::Finished) };
             progress = match frame.step(py, outcome) {
                 Ok(Next::Return(value)) => break Step::Returned(value),
                 Ok(Next::Await(object)) => Awaited::begin(object),
                 Ok(Next::Pause) => return self.suspend(py, Awaited::Turn, py.None().into_bound(py)),
-                Err(error) => break Step::Raised(error),
+                Err(error) => break Step::failed(py, error),
             }
         };
         self.end(py, body);
@@ -326,11 +343,12 @@ impl Coroutine {
 
 /// Why a coroutine cannot be driven that runs or has ended.
 #[cold]
-fn unusable(stage: Stage) -> PyErr {
-    match stage {
+fn unusable(py: Python<'_>, stage: Stage) -> Step<'_> {
+    let error = match stage {
         Stage::Finished => PyRuntimeError::new_err("cannot reuse already awaited coroutine"),
         _ => PyValueError::new_err("coroutine already executing"),
-    }
+    };
+    Step::failed(py, error)
 }
 
 impl Driven for Coroutine {
@@ -371,7 +389,7 @@ fn as_result(step: Step<'_>) -> PyResult<Bound<'_, PyAny>> {
     match step {
         Step::Yielded(yielded) => Ok(yielded),
         Step::Returned(value) => Err(stop_iteration::with_value(value)),
-        Step::Raised(error) => Err(error),
+        Step::Raised(exception) => Err(exception.into()),
     }
 }
 
@@ -413,10 +431,9 @@ impl Coroutine {
         match self.drive(py, Some(exit)) {
             Step::Returned(_) => Ok(()),
             Step::Yielded(_) => Err(PyRuntimeError::new_err("coroutine ignored GeneratorExit")),
-            Step::Raised(error) => {
-                let error = settled(py, error);
-                let is_end = error.is_instance_of::<PyGeneratorExit>(py) || error.is_instance_of::<PyStopIteration>(py);
-                if is_end { Ok(()) } else { Err(error) }
+            Step::Raised(exception) => {
+                let is_end = exception.is_instance_of::<PyGeneratorExit>() || exception.is_instance_of::<PyStopIteration>();
+                if is_end { Ok(()) } else { Err(exception.into()) }
             }
         }
     }

@@ -57,5 +57,5 @@ unsafe extern "C" fn next<T: AwaitedByItself>(this: *mut ffi::PyObject) -> *mut 
         let py = Python::assume_attached();
         (py, Borrowed::from_ptr(py, this).cast_unchecked::<T>())
     };
-    trampoline(py, || T::advance(&this).into_next(py))
+    trampoline(py, || T::advance(&this).into_next())
 }

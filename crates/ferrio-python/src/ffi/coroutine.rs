@@ -5,6 +5,8 @@ use std::ptr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::raise::{self, Raised};
+
 /// What one step of a coroutine came to.
 pub(crate) enum Step<'py> {
     /// It waits for what it yielded.
@@ -12,19 +14,24 @@ pub(crate) enum Step<'py> {
     /// It returned.
     Returned(Bound<'py, PyAny>),
     /// It raised.
-    Raised(PyErr),
+    Raised(Raised<'py>),
 }
 
-impl Step<'_> {
+impl<'py> Step<'py> {
+    /// One that did not come about.
+    pub(crate) fn failed(py: Python<'py>, error: PyErr) -> Self {
+        Self::Raised(raise::raised(py, error))
+    }
+
     /// What `tp_iternext` returns for it.
     #[inline(always)]
-    pub(super) fn into_next(self, py: Python<'_>) -> *mut ffi::PyObject {
+    pub(super) fn into_next(self) -> *mut ffi::PyObject {
         match self {
             Self::Yielded(yielded) => return yielded.into_ptr(),
             // An iterator that ends without an exception ends with `None`.
             Self::Returned(value) if value.is_none() => {}
             Self::Returned(value) => super::stop_iteration::raise(value),
-            Self::Raised(error) => error.restore(py),
+            Self::Raised(exception) => raise::set(exception),
         }
         ptr::null_mut()
     }
@@ -41,7 +48,7 @@ pub(crate) fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Step<'py> {
         ffi::PySendResult::PYGEN_NEXT => Step::Yielded(unsafe { Bound::from_owned_ptr(py, result) }),
         // SAFETY: as above.
         ffi::PySendResult::PYGEN_RETURN => Step::Returned(unsafe { Bound::from_owned_ptr(py, result) }),
-        ffi::PySendResult::PYGEN_ERROR => Step::Raised(PyErr::fetch(py)),
+        ffi::PySendResult::PYGEN_ERROR => Step::Raised(raise::fetch(py)),
     }
 }
 
@@ -55,7 +62,7 @@ pub(crate) fn throw<'py>(coroutine: &Bound<'py, PyAny>, exception: &Bound<'py, P
         Ok(yielded) => Step::Yielded(yielded),
         Err(error) => match super::stop_iteration::into_value(py, error) {
             Ok(value) => Step::Returned(value),
-            Err(error) => Step::Raised(error),
+            Err(error) => Step::failed(py, error),
         },
     }
 }

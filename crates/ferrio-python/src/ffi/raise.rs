@@ -18,6 +18,57 @@ pub(crate) fn raise(exception: Bound<'_, PyBaseException>) -> PyErr {
     PyErr::fetch(py)
 }
 
+/// An exception that has been raised. To move it is to move a pointer; a `PyErr` is large, and has a lock in it.
+pub(crate) type Raised<'py> = Bound<'py, PyBaseException>;
+
+/// `object` as the exception that it should be; `TypeError` if it is none.
+#[inline]
+pub(crate) fn exception(object: Bound<'_, PyAny>) -> Raised<'_> {
+    object.cast_into().unwrap_or_else(|error| {
+        let object = error.into_inner();
+        raised(object.py(), PyErr::from_value(object))
+    })
+}
+
+/// Takes the exception that is set, and makes it if it is a class and arguments so far.
+///
+/// One must be set; a panic is an exception like others here.
+pub(crate) fn fetch(py: Python<'_>) -> Raised<'_> {
+    let (mut class, mut value, mut traceback) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    // SAFETY: the lock is held and an error is set, so that class and value are not null and owned afterwards, and the
+    // value is an exception.
+    #[allow(deprecated, reason = "what replaces these is there from Python 3.12 on")]
+    unsafe {
+        ffi::PyErr_Fetch(&mut class, &mut value, &mut traceback);
+        if ffi::Py_Version < 0x030C_0000 {
+            ffi::PyErr_NormalizeException(&mut class, &mut value, &mut traceback);
+            if !traceback.is_null() {
+                ffi::PyException_SetTraceback(value, traceback);
+            }
+        }
+        drop((Bound::from_owned_ptr_or_opt(py, class), Bound::from_owned_ptr_or_opt(py, traceback)));
+        Bound::from_owned_ptr(py, value).cast_into_unchecked()
+    }
+}
+
+/// Sets the exception, for the interpreter to find when it is returned to.
+pub(crate) fn set(exception: Raised<'_>) {
+    // SAFETY: the references that are given away are owned: the class's, the exception's, and the traceback's if there is
+    // one.
+    #[allow(deprecated, reason = "what replaces it is there from Python 3.12 on")]
+    unsafe {
+        let class = ffi::Py_NewRef(ffi::Py_TYPE(exception.as_ptr()).cast());
+        let traceback = ffi::PyException_GetTraceback(exception.as_ptr());
+        ffi::PyErr_Restore(class, exception.into_ptr(), traceback);
+    }
+}
+
+/// The exception of `error`. Makes it, if there is none yet, also while the interpreter ends: see [`settled`].
+pub(crate) fn raised(py: Python<'_>, error: PyErr) -> Raised<'_> {
+    error.restore(py);
+    fetch(py)
+}
+
 /// `error`, so that it can be looked at even while the interpreter ends. Makes the exception, if there is none yet.
 ///
 /// What Rust code raises is a class and arguments until somebody looks. PyO3 makes the exception of these with the
@@ -28,19 +79,7 @@ pub(crate) fn settled(py: Python<'_>, error: PyErr) -> PyErr {
     if unsafe { ffi::Py_IsInitialized() } != 0 {
         return error;
     }
-    error.restore(py);
-    let (mut class, mut value, mut traceback) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
-    // SAFETY: the lock is held and an error is set, so that class and value are not null and owned afterwards.
-    #[allow(deprecated, reason = "what replaces these is there from Python 3.12 on")]
-    unsafe {
-        ffi::PyErr_Fetch(&mut class, &mut value, &mut traceback);
-        ffi::PyErr_NormalizeException(&mut class, &mut value, &mut traceback);
-        if !traceback.is_null() {
-            ffi::PyException_SetTraceback(value, traceback);
-        }
-        drop((Bound::from_owned_ptr_or_opt(py, class), Bound::from_owned_ptr_or_opt(py, traceback)));
-        PyErr::from_value(Bound::from_owned_ptr(py, value))
-    }
+    raised(py, error).into()
 }
 
 /// Runs `f` with no error set, and sets the one that was set before again, whatever it is.

@@ -10,6 +10,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::{Borrowed, PyClass};
 
 use super::coroutine::Step;
+use super::raise;
 use super::runnable::trampoline;
 use super::thread::attached;
 
@@ -81,7 +82,7 @@ unsafe extern "C" fn next<T: Driven>(this: *mut ffi::PyObject) -> *mut ffi::PyOb
     attached(py, |py| {
         // SAFETY: a slot of the class is called with an object of the class.
         let this = unsafe { Borrowed::from_ptr(py, this).cast_unchecked::<T>() };
-        trampoline(py, || T::advance(&this).into_next(py))
+        trampoline(py, || T::advance(&this).into_next())
     })
 }
 
@@ -98,7 +99,7 @@ unsafe extern "C" fn send<T: Driven>(
             unsafe { (Borrowed::from_ptr(py, this).cast_unchecked::<T>(), ffi::Py_IsNone(value) != 0) };
         let mut outcome = ffi::PySendResult::PYGEN_ERROR;
         let object = trampoline(py, || {
-            let step = if is_none || !T::is_created(&this) { T::advance(&this) } else { Step::Raised(not_begun()) };
+            let step = if is_none || !T::is_created(&this) { T::advance(&this) } else { Step::failed(py, not_begun()) };
             match step {
                 Step::Yielded(yielded) => {
                     outcome = ffi::PySendResult::PYGEN_NEXT;
@@ -108,8 +109,8 @@ unsafe extern "C" fn send<T: Driven>(
                     outcome = ffi::PySendResult::PYGEN_RETURN;
                     value.into_ptr()
                 }
-                Step::Raised(error) => {
-                    error.restore(py);
+                Step::Raised(exception) => {
+                    raise::set(exception);
                     std::ptr::null_mut()
                 }
             }

@@ -1,5 +1,6 @@
 //! A result as `StopIteration`, and back.
 
+use std::ffi::{c_uint, c_void};
 use std::ptr;
 
 use pyo3::exceptions::PyStopIteration;
@@ -7,7 +8,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyTuple};
+use pyo3::types::{PyTuple, PyType};
 
 use super::cell::GilCell;
 
@@ -23,18 +24,11 @@ pub(crate) fn with_value(value: Bound<'_, PyAny>) -> PyErr {
     }
 }
 
-/// Raises [`with_value`], for a slot that returns to the interpreter.
+/// Ends an iterator with `value`, for a slot that returns to the interpreter.
 #[inline]
 pub(super) fn raise(value: Bound<'_, PyAny>) {
     let py = value.py();
-    let exception = if value.is(PyBool::new(py, true).as_any()) {
-        with_true(value)
-    } else if let Some(bytes) = small_bytes(&value) {
-        with_small_bytes(bytes)
-    } else {
-        make(&value)
-    };
-    match exception {
+    match Brief::make(value) {
         // SAFETY: the two references that are given away are owned: the class's own and that of the exception.
         #[allow(deprecated, reason = "what replaces it is there from Python 3.12 on")]
         Ok(exception) => unsafe {
@@ -45,77 +39,119 @@ pub(super) fn raise(value: Bound<'_, PyAny>) {
     }
 }
 
-/// The exception for True, which is what locks and events return.
+/// A class of `StopIteration` whose memory is used again.
 ///
-/// An `await` looks at the value and lets the exception go, so one serves again and again. Code that drives a coroutine by
-/// hand may keep it, or change it: then there is another.
-fn with_true(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    static KEPT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let kept = KEPT.get_or_try_init(value.py(), || make(&value).map(Bound::unbind))?.bind(value.py());
-    // SAFETY: the object is alive, and was made as a `StopIteration` by `make`.
-    let is_untouched = unsafe {
-        let fields = &*kept.as_ptr().cast::<ffi::PyStopIterationObject>();
-        ffi::Py_REFCNT(kept.as_ptr()) == 1
-            && [fields.dict, fields.notes, fields.traceback, fields.context, fields.cause].iter().all(|it| it.is_null())
-            && fields.value == value.as_ptr()
-    };
-    if is_untouched { Ok(kept.clone()) } else { make(&value) }
-}
+/// An `await` looks at the value and lets the exception go, so an exception, with a tuple of arguments, is made and
+/// destroyed for every result. Here both are there already, in the free list. Nothing but code that drives an iterator by
+/// hand ever sees one, and it finds in it all that it would find in any other.
+struct Brief;
 
-/// Bytes of no more than this many are kept until the next ones come: a line, and no file.
-const SMALL: usize = 1024;
+/// How many objects are kept. One is enough, but where the end of a value awaits others.
+const KEPT: usize = 16;
 
-#[inline]
-fn small_bytes<'a, 'py>(value: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyBytes>> {
-    value.cast_exact::<PyBytes>().ok().filter(|bytes| bytes.as_bytes().len() <= SMALL)
-}
+static FREE: GilCell<Vec<Free>> = GilCell::new(Vec::new());
 
-/// The exception for a few bytes, which is what streams return: the last one again, with others in it, if nobody else has
-/// it. What it holds lives longer than it should by that, which nobody can tell of bytes.
-fn with_small_bytes<'py>(value: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
-    static KEPT: GilCell<Option<Py<PyAny>>> = GilCell::new(None);
-    let py = value.py();
-    // Taken out: what is let go below runs no Python code, but who looks here meanwhile would find half of it.
-    if let Some(kept) = KEPT.take(py).map(|kept| kept.into_bound(py))
-        && refill(&kept, value)
-    {
-        KEPT.with(py, |place| *place = Some(kept.clone().unbind()));
-        return Ok(kept);
-    }
-    let made = make(value.as_any())?;
-    drop(KEPT.replace(py, Some(made.clone().unbind())));
-    Ok(made)
-}
+/// Memory whose object is gone: without a value, in its tuple of arguments neither, and with nothing else.
+struct Free(*mut ffi::PyObject);
 
-/// Puts `value` into the place of what `exception` holds, unless somebody else has it, or has changed it.
-#[inline]
-fn refill(exception: &Bound<'_, PyAny>, value: &Bound<'_, PyBytes>) -> bool {
-    // SAFETY: `make` has made the object as a `StopIteration`, and it is alive. What is written to is reached by nobody
-    // else: the exception has no other reference, and neither has its tuple of arguments, whose one item and the value
-    // are the same bytes. Those that are let go are bytes, which run nothing.
-    unsafe {
-        let fields = exception.as_ptr().cast::<ffi::PyStopIterationObject>();
-        let is_untouched = ffi::Py_REFCNT(exception.as_ptr()) == 1
-            && [(*fields).dict, (*fields).notes, (*fields).traceback, (*fields).context, (*fields).cause]
-                .iter()
-                .all(|it| it.is_null());
-        let (arguments, before) = ((*fields).args, (*fields).value);
-        if !is_untouched
-            || arguments.is_null()
-            || before.is_null()
-            || ffi::PyTuple_CheckExact(arguments) == 0
-            || ffi::Py_REFCNT(arguments) != 1
-            || ffi::PyTuple_GET_SIZE(arguments) != 1
-            || ffi::PyTuple_GET_ITEM(arguments, 0) != before
-            || ffi::PyBytes_CheckExact(before) == 0
-        {
-            return false;
+// SAFETY: a pointer that nobody else has, used with the interpreter lock held.
+unsafe impl Send for Free {}
+
+impl Brief {
+    #[inline]
+    fn make(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+        let py = value.py();
+        let class = Self::class(py)?.as_type_ptr();
+        let Some(Free(object)) = FREE.with(py, Vec::pop) else { return Self::make_new(class, value) };
+        // SAFETY: memory of an object of the class, as `Free` says, whose tuple of one nobody else has.
+        unsafe {
+            ffi::PyObject_Init(object, class);
+            let fields = object.cast::<ffi::PyStopIterationObject>();
+            ffi::PyTuple_SET_ITEM((*fields).args, 0, value.clone().into_ptr());
+            (*fields).value = value.into_ptr();
+            // The collector stops following a tuple in which it has found nothing to follow.
+            if ffi::PyObject_GC_IsTracked((*fields).args) == 0 {
+                ffi::PyObject_GC_Track((*fields).args.cast());
+            }
+            ffi::PyObject_GC_Track(object.cast());
+            Ok(Bound::from_owned_ptr(py, object))
         }
-        (*fields).value = value.clone().into_ptr().cast();
-        ffi::PyTuple_SET_ITEM(arguments, 0, value.clone().into_ptr());
-        ffi::Py_DECREF(before);
-        ffi::Py_DECREF(before);
-        true
+    }
+
+    #[cold]
+    fn make_new(class: *mut ffi::PyTypeObject, value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+        let py = value.py();
+        let arguments = PyTuple::new(py, [&value])?;
+        // SAFETY: a new object of the class, whose fields are empty; none other than these two is ever needed.
+        unsafe {
+            let object = Bound::from_owned_ptr_or_err(py, ffi::PyType_GenericAlloc(class, 0))?;
+            let fields = object.as_ptr().cast::<ffi::PyStopIterationObject>();
+            (*fields).args = arguments.into_ptr();
+            (*fields).value = value.into_ptr();
+            Ok(object)
+        }
+    }
+
+    #[inline]
+    fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        CLASS.get_or_try_init(py, || Self::make_class(py)).map(|class| class.bind(py))
+    }
+
+    fn make_class(py: Python<'_>) -> PyResult<Py<PyType>> {
+        let destroy: unsafe extern "C" fn(*mut ffi::PyObject) = Self::destroy;
+        let mut slots = [
+            ffi::PyType_Slot { slot: ffi::Py_tp_dealloc, pfunc: destroy as *mut c_void },
+            ffi::PyType_Slot { slot: 0, pfunc: ptr::null_mut() },
+        ];
+        let mut spec = ffi::PyType_Spec {
+            name: c"builtins.StopIteration".as_ptr(),
+            // As in the class that it extends.
+            basicsize: 0,
+            itemsize: 0,
+            flags: ffi::Py_TPFLAGS_DEFAULT as c_uint,
+            slots: slots.as_mut_ptr(),
+        };
+        let base = py.get_type::<PyStopIteration>();
+        // SAFETY: the specification is whole, and copied; the base is a class.
+        unsafe {
+            let class = ffi::PyType_FromSpecWithBases(&raw mut spec, base.as_ptr());
+            Ok(Bound::from_owned_ptr_or_err(py, class)?.cast_into_unchecked::<PyType>().unbind())
+        }
+    }
+
+    /// The class's `tp_dealloc`.
+    unsafe extern "C" fn destroy(object: *mut ffi::PyObject) {
+        // SAFETY: called by the interpreter, with its lock held, on an object of the class whose count fell to zero. Its
+        // memory is in the list, with its fields empty, before what it held is given up, which runs Python code.
+        unsafe {
+            let py = Python::assume_attached();
+            let class = ffi::Py_TYPE(object);
+            let fields = object.cast::<ffi::PyStopIterationObject>();
+            let arguments = (*fields).args;
+            let is_plain = [(*fields).dict, (*fields).notes, (*fields).traceback, (*fields).context, (*fields).cause]
+                .iter()
+                .all(|field| field.is_null())
+                && !arguments.is_null()
+                && ffi::Py_REFCNT(arguments) == 1
+                && ffi::PyTuple_CheckExact(arguments) != 0
+                && ffi::PyTuple_GET_SIZE(arguments) == 1;
+            if is_plain && FREE.with(py, |free| free.len() < KEPT) {
+                ffi::PyObject_GC_UnTrack(object.cast());
+                let argument = ffi::PyTuple_GET_ITEM(arguments, 0);
+                ffi::PyTuple_SET_ITEM(arguments, 0, ptr::null_mut());
+                let value = std::mem::replace(&mut (*fields).value, ptr::null_mut());
+                FREE.with(py, |free| free.push(Free(object)));
+                ffi::Py_DECREF(class.cast());
+                ffi::Py_XDECREF(argument);
+                ffi::Py_XDECREF(value);
+                return;
+            }
+            if let Some(destroy) = (*ffi::PyExc_StopIteration.cast::<ffi::PyTypeObject>()).tp_dealloc {
+                destroy(object);
+            }
+            ffi::Py_DECREF(class.cast());
+        }
     }
 }
 

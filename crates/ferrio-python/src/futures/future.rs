@@ -279,16 +279,20 @@ impl Future {
         let py = this.py();
         let future = this.get();
         match future.state.get(py) {
-            State::Returned => match future.inner.with(py, |inner| inner.value.as_ref().map(|v| v.clone_ref(py))) {
-                Some(value) => Ok(value.into_bound(py)),
-                None => Ok(py.None().into_bound(py)),
-            },
+            State::Returned => Ok(future.value(py)),
             State::Pending => Err(invalid_state(py, "Result is not set.")),
             State::Raised | State::Cancelled => match Self::failure(this)? {
                 Some(error) => Err(PyErr::from_value(error)),
                 None => Ok(py.None().into_bound(py)),
             },
         }
+    }
+
+    /// What was set, as the state says; None if nothing was.
+    #[inline]
+    pub(crate) fn value<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        let value = self.inner.with(py, |inner| inner.value.as_ref().map(|value| value.clone_ref(py)));
+        value.map_or_else(|| py.None().into_bound(py), |value| value.into_bound(py))
     }
 
     /// What awaiting the finished future raises, if it does; the exception counts as fetched.

@@ -18,7 +18,7 @@ use crate::ffi::coroutine::Step;
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::pool::{Pool, Pooled};
-use crate::ffi::{context, newborn, stop_iteration};
+use crate::ffi::{context, newborn, raise, stop_iteration};
 use crate::loop_ref::{LoopRef, report};
 
 #[pymethods]
@@ -178,7 +178,7 @@ impl Future {
             Step::Yielded(yielded) => Ok(Some(yielded)),
             Step::Returned(result) if result.is_none() => Ok(None),
             Step::Returned(result) => Err(stop_iteration::with_value(result)),
-            Step::Raised(error) => Err(error),
+            Step::Raised(exception) => Err(exception.into()),
         }
     }
 
@@ -368,10 +368,14 @@ impl AwaitedByItself for Future {
         let py = this.py();
         let future = this.get();
         if !future.is_pending(py) {
-            return Self::result(this).map_or_else(Step::Raised, Step::Returned);
+            return match Self::failure(this) {
+                Ok(Some(exception)) => Step::Raised(raise::exception(exception)),
+                Ok(None) => Step::Returned(future.value(py)),
+                Err(error) => Step::failed(py, error),
+            };
         }
         if future.blocking.replace(py, true) {
-            return Step::Raised(PyRuntimeError::new_err("await wasn't used with future"));
+            return Step::failed(py, PyRuntimeError::new_err("await wasn't used with future"));
         }
         Step::Yielded(this.clone().into_any())
     }

@@ -217,13 +217,13 @@ fn step(this: &Bound<'_, Task>, failure: Option<Bound<'_, PyAny>>) -> PyResult<(
             }
             Future::resolve(future, result)
         }
-        Step::Raised(error) => {
+        Step::Raised(exception) => {
             unregister(this)?;
-            let exception = asyncio::exception_of(py, &error);
             if asyncio::cancelled_error::is(&exception) {
-                return Future::cancel_with(future, exception);
+                return Future::cancel_with(future, exception.into_any());
             }
-            Future::reject(future, exception)?;
+            Future::reject(future, exception.clone().into_any())?;
+            let error = PyErr::from(exception);
             if asyncio::leaves_the_loop(py, &error) { Err(error) } else { Ok(()) }
         }
     }

@@ -1,0 +1,135 @@
+"""The exceptions by which results reach an `await`, for those who drive an iterator by hand."""
+
+import copy
+import gc
+import weakref
+
+import pytest
+
+import ferrio
+
+
+class Value:
+    """A value that can be waited out."""
+
+
+def ended(loop, value):
+    """What the iterator of a future with this result ends with."""
+    future = loop.create_future()
+    future.set_result(value)
+    try:
+        next(future.__await__())
+    except StopIteration as stop:
+        return stop.with_traceback(None)
+    raise AssertionError("a future that is done has been waited for")
+
+
+@pytest.mark.parametrize(
+    "value", [1, (), (1, 2), ValueError("v"), StopIteration(3), [1], True, b"bytes", "text"], ids=repr
+)
+def test_all_that_one_has(loop, value):
+    stop = ended(loop, value)
+    assert isinstance(stop, StopIteration)
+    assert type(stop).__name__ == "StopIteration"
+    assert stop.value is value
+    assert stop.args == (value,)
+    assert stop.args[0] is value
+    assert str(stop) == str(StopIteration(value))
+    assert repr(stop) == repr(StopIteration(value))
+    assert stop.__cause__ is stop.__context__ is None
+
+
+def test_kept(loop):
+    """One that somebody keeps stays as it is."""
+    kept = [ended(loop, number) for number in range(100)]
+    assert [stop.value for stop in kept] == list(range(100))
+    assert len(set(map(id, kept))) == 100
+
+
+def test_used_again(loop):
+    for number in range(100):
+        assert ended(loop, number).args == (number,)
+        stop = ended(loop, [number])
+        stop.note = number
+        stop.add_note("a note")
+        stop.__cause__ = ValueError(number)
+        stop.value = "changed"
+        stop.args = ("changed",)
+        del stop
+        stop = ended(loop, number)
+        assert not hasattr(stop, "note")
+        assert not hasattr(stop, "__notes__")
+        assert (stop.value, stop.args, stop.__cause__) == (number, (number,), None)
+
+
+def test_keeps_nothing_alive(loop):
+    """The value goes with whoever has it, and not with the exception's memory."""
+
+    async def main():
+        queue = ferrio.Queue()
+        for _ in range(3):
+            value = Value()
+            reference = weakref.ref(value)
+            queue.put_nowait(value)
+            del value
+            value = await queue.get()
+            assert reference() is value
+            del value
+            assert reference() is None
+
+    loop.run_until_complete(main())
+
+
+def test_arguments_that_are_kept(loop):
+    """A tuple of arguments that somebody has does not change."""
+    arguments = [ended(loop, number).args for number in range(10)]
+    assert arguments == [(number,) for number in range(10)]
+
+
+def test_value_whose_end_awaits(loop):
+    """The end of a value comes back for the next exception."""
+
+    class Awaits:
+        def __init__(self, depth):
+            self.depth = depth
+
+        def __del__(self):
+            if self.depth:
+                seen.append(ended(loop, Awaits(self.depth - 1)).value.depth)
+
+    seen = []
+    ended(loop, Awaits(50))
+    assert seen == list(range(50))
+
+
+def test_circle(loop):
+    """An exception in a circle is found by the collector."""
+    value = Value()
+    reference = weakref.ref(value)
+    stop = ended(loop, value)
+    stop.circle = stop
+    del stop, value
+    gc.collect()
+    assert reference() is None
+    holder = []
+    holder.append(ended(loop, holder))
+    value = Value()
+    holder.append(value)
+    reference = weakref.ref(value)
+    del holder, value
+    gc.collect()
+    assert reference() is None
+
+
+def test_raised_again(loop):
+    stop = ended(loop, 1)
+    with pytest.raises(StopIteration) as stopped:
+        raise stop from ValueError()
+    assert stopped.value is stop
+    del stopped, stop
+    assert ended(loop, 2).__cause__ is None
+
+
+def test_copies(loop):
+    stop = ended(loop, 5)
+    assert copy.copy(stop).args == (5,)
