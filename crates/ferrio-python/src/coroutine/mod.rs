@@ -432,7 +432,8 @@ impl Coroutine {
             Step::Returned(_) => Ok(()),
             Step::Yielded(_) => Err(PyRuntimeError::new_err("coroutine ignored GeneratorExit")),
             Step::Raised(exception) => {
-                let is_end = exception.is_instance_of::<PyGeneratorExit>() || exception.is_instance_of::<PyStopIteration>();
+                let is_end =
+                    exception.is_instance_of::<PyGeneratorExit>() || exception.is_instance_of::<PyStopIteration>();
                 if is_end { Ok(()) } else { Err(exception.into()) }
             }
         }
