@@ -462,6 +462,7 @@ def print_call_graph(
     depth: int = 1,
     limit: int | None = None,
 ) -> None: ...
+def _new(cls: type[_T]) -> _T: ...
 
 @disjoint_base
 class Lock(asyncio.Lock):

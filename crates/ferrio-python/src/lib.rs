@@ -42,6 +42,8 @@ mod _ferrio {
     use crate::{graph, locks, queues, sslproto, streams, subprocess, taskgroups, tasks, threads, timeouts, wait_for};
 
     #[pymodule_export]
+    use crate::classes::_new;
+    #[pymodule_export]
     use crate::event_loop::EventLoop;
     #[pymodule_export]
     use crate::futures::Future;

@@ -10,7 +10,7 @@ use super::condition::{Condition, Wait as ConditionWait};
 use super::lock::{Acquire, Lock};
 use super::repr::describe;
 use crate::asyncio::broken_barrier_error;
-use crate::classes::stands_for;
+use crate::classes::{copied, stands_for};
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::{GilCell, GilCopy};
@@ -28,6 +28,17 @@ enum State {
     Resetting,
     /// It was aborted.
     Broken,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Filling => "filling",
+            Self::Draining => "draining",
+            Self::Resetting => "resetting",
+            Self::Broken => "broken",
+        }
+    }
 }
 
 /// The number of one who has come, and whether it was waited for.
@@ -130,8 +141,7 @@ impl Barrier {
         let barrier = slf.get();
         let condition = newborn::make(py, Condition::with_own_lock(py)?)?;
         drop(barrier.condition.replace(py, Some(condition)));
-        barrier.needed.set(py, reachable(&parties)?);
-        drop(barrier.parties.replace(py, Some(parties.unbind())));
+        barrier.set_parties(parties)?;
         barrier.state.set(py, State::Filling);
         barrier.count.set(py, 0);
         Ok(())
@@ -157,20 +167,63 @@ impl Barrier {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (py, barrier) = (slf.py(), slf.get());
-        let state = match barrier.state.get(py) {
-            State::Filling => "filling",
-            State::Draining => "draining",
-            State::Resetting => "resetting",
-            State::Broken => return describe(slf, "broken", 0),
-        };
+        let state = barrier.state.get(py);
+        if state == State::Broken {
+            return describe(slf, state.name(), 0);
+        }
+        let state = state.name();
         let parties = barrier.parties.clone_ref(py).unwrap_or_else(|| py.None());
         let waiting = format!("{state}, waiters:{}/{}", barrier.n_waiting(py), parties.bind(py).str()?);
         describe(slf, &waiting, 0)
     }
 
-    #[getter]
-    fn _count(&self, py: Python<'_>) -> i64 {
+    #[getter(_count)]
+    fn get_count(&self, py: Python<'_>) -> i64 {
         self.count.get(py)
+    }
+
+    #[setter(_count)]
+    fn set_count(&self, py: Python<'_>, count: i64) {
+        self.count.set(py, count);
+    }
+
+    #[getter(_parties)]
+    fn get_parties(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.parties(py)
+    }
+
+    #[setter(_parties)]
+    fn set_parties(&self, parties: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = parties.py();
+        self.needed.set(py, reachable(&parties)?);
+        drop(self.parties.replace(py, Some(parties.unbind())));
+        Ok(())
+    }
+
+    #[getter(_state)]
+    fn get_state(&self, py: Python<'_>) -> &'static str {
+        self.state.get(py).name()
+    }
+
+    #[setter(_state)]
+    fn set_state(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        let all = [State::Filling, State::Draining, State::Resetting, State::Broken];
+        let Some(state) = all.into_iter().find(|state| state.name() == name) else {
+            return Err(PyValueError::new_err(format!("'{name}' is no state of a barrier")));
+        };
+        self.state.set(py, state);
+        Ok(())
+    }
+
+    /// What is notified of changes: a condition without attributes, not for use.
+    #[getter(_cond)]
+    fn get_condition(&self, py: Python<'_>) -> Option<Py<Condition>> {
+        self.condition.clone_ref(py)
+    }
+
+    #[setter(_cond)]
+    fn set_condition(&self, py: Python<'_>, condition: Py<Condition>) {
+        drop(self.condition.replace(py, Some(condition)));
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -193,6 +246,7 @@ fn reachable(parties: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
     Ok((whole.fract() == 0.0 && whole < i64::MAX as f64).then_some(whole as i64))
 }
 
+copied!(Barrier, ["_cond", "_parties", "_state", "_count"]);
 stands_for!(Barrier, barrier_class);
 
 /// How far one who waits at the barrier has come.

@@ -27,7 +27,12 @@ impl LoopBound {
         pool::make(py, Future::new(py, self.bind(object)?)?)
     }
 
-    fn bind(&self, object: &Bound<'_, PyAny>) -> PyResult<LoopRef> {
+    /// The loop that runs, to which the object belongs from now on.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` if none runs, or the object belongs to another.
+    pub(crate) fn bind(&self, object: &Bound<'_, PyAny>) -> PyResult<LoopRef> {
         let py = object.py();
         let running = call0(asyncio::get_running_loop_or_none(py)?)?;
         match self.0.with(py, |bound| bound.as_ref().map(|bound| bound.clone_ref(py))) {
@@ -77,6 +82,10 @@ macro_rules! loop_attribute {
             #[setter(_loop)]
             fn set_loop_attribute(&self, py: Python<'_>, value: Option<&Bound<'_, PyAny>>) {
                 self.bound.set(py, value.map(crate::loop_ref::LoopRef::new));
+            }
+
+            fn _get_loop<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+                slf.get().bound.bind(slf.as_any()).map(|bound| bound.bind(slf.py()).clone())
             }
         }
     };

@@ -12,7 +12,7 @@ use super::repr::describe;
 use super::scope::{EnterByMethod, ExitByMethod};
 use super::waiters::{Waiters, wake};
 use crate::asyncio::cancelled_error;
-use crate::classes::stands_for;
+use crate::classes::{copied, stands_for};
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::GilCell;
@@ -103,14 +103,7 @@ impl Condition {
             Some(lock) => lock,
             None => newborn::make(py, Lock::unlocked())?.into_bound(py).into_any(),
         };
-        for name in [intern!(py, "locked"), intern!(py, "acquire"), intern!(py, "release")] {
-            slf.setattr(name, lock.getattr(name)?)?;
-        }
-        let underlying = match lock.cast_exact::<Lock>() {
-            Ok(ours) => Underlying::Ours(ours.clone().unbind()),
-            Err(_) => Underlying::Any(lock.unbind()),
-        };
-        drop(slf.get().lock.replace(py, Some(underlying)));
+        Self::set_lock(slf, lock)?;
         slf.get().waiters.clear(py);
         Ok(())
     }
@@ -141,8 +134,23 @@ impl Condition {
         describe(slf, state, slf.get().waiters.len(slf.py()))
     }
 
-    #[getter]
-    fn _lock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    /// Makes it the condition of `lock`, whose methods it has from now on.
+    #[setter(_lock)]
+    fn set_lock(slf: &Bound<'_, Self>, lock: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        for name in [intern!(py, "locked"), intern!(py, "acquire"), intern!(py, "release")] {
+            slf.setattr(name, lock.getattr(name)?)?;
+        }
+        let underlying = match lock.cast_exact::<Lock>() {
+            Ok(ours) => Underlying::Ours(ours.clone().unbind()),
+            Err(_) => Underlying::Any(lock.unbind()),
+        };
+        drop(slf.get().lock.replace(py, Some(underlying)));
+        Ok(())
+    }
+
+    #[getter(_lock)]
+    fn get_lock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.lock.with(py, |lock| match lock {
             Some(Underlying::Ours(lock)) => Some(lock.clone_ref(py).into_any()),
             Some(Underlying::Any(lock)) => Some(lock.clone_ref(py)),
@@ -153,6 +161,11 @@ impl Condition {
     #[getter]
     fn _waiters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.waiters.to_deque(py)
+    }
+
+    #[setter(_waiters)]
+    fn set_waiters(&self, waiters: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.waiters.set(waiters)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -173,6 +186,7 @@ impl Condition {
 }
 
 loop_attribute!(Condition);
+copied!(Condition, ["_lock", "_waiters", "_loop"]);
 stands_for!(Condition, condition_class);
 
 /// Waiting to be notified, by itself or as a part of another frame.

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::bound::{LoopBound, loop_attribute};
 use super::repr::describe;
 use super::waiters::{Waiters, wake};
-use crate::classes::stands_for;
+use crate::classes::{copied, stands_for};
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::GilCopy;
@@ -98,6 +98,11 @@ impl Event {
         self.waiters.to_deque(py)
     }
 
+    #[setter(_waiters)]
+    fn set_waiters(&self, waiters: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.waiters.set(waiters)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.bound.traverse(visit)?;
         self.waiters.traverse(visit)
@@ -110,6 +115,7 @@ impl Event {
 }
 
 loop_attribute!(Event);
+copied!(Event, ["_value", "_waiters", "_loop"]);
 stands_for!(Event, event_class);
 
 /// Waiting for the flag, by itself or as a part of another frame.

@@ -11,7 +11,7 @@ use super::repr::describe;
 use super::scope::{EnterByMethod, ExitByMethod};
 use super::waiters::{Waiters, wake};
 use crate::asyncio::cancelled_error;
-use crate::classes::stands_for;
+use crate::classes::{copied, stands_for};
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::GilCopy;
@@ -88,6 +88,7 @@ impl Lock {
     fn __init__(&self, py: Python<'_>) {
         self.locked.set(py, false);
         self.waiters.clear(py);
+        self.contended.set(py, false);
     }
 
     /// Whether somebody has the lock.
@@ -123,6 +124,12 @@ impl Lock {
         if self.contended.get(py) { self.waiters.to_deque(py).map(Some) } else { Ok(None) }
     }
 
+    #[setter(_waiters)]
+    fn set_waiters(&self, waiters: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.contended.set(waiters.py(), !waiters.is_none());
+        self.waiters.set(waiters)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.bound.traverse(visit)?;
         self.waiters.traverse(visit)
@@ -135,6 +142,7 @@ impl Lock {
 }
 
 loop_attribute!(Lock);
+copied!(Lock, ["_locked", "_waiters", "_loop"]);
 stands_for!(Lock, lock_class);
 
 /// The acquisition of a lock, by itself or as a part of another frame. Returns True, or None to an `async with`.

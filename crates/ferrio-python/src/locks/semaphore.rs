@@ -13,7 +13,7 @@ use super::repr::describe;
 use super::scope::{EnterByMethod, ExitByMethod};
 use super::waiters::{Waiters, wake};
 use crate::asyncio::cancelled_error;
-use crate::classes::stands_for;
+use crate::classes::{copied, stands_for};
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::GilCopy;
@@ -209,6 +209,12 @@ impl Semaphore {
         if self.contended.get(py) { self.waiters.to_deque(py).map(Some) } else { Ok(None) }
     }
 
+    #[setter(_waiters)]
+    fn set_waiters(&self, waiters: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.contended.set(waiters.py(), !waiters.is_none());
+        self.waiters.set(waiters)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.bound.traverse(visit)?;
         self.waiters.traverse(visit)
@@ -221,6 +227,7 @@ impl Semaphore {
 }
 
 loop_attribute!(Semaphore);
+copied!(Semaphore, ["_value", "_waiters", "_loop"]);
 stands_for!(Semaphore, semaphore_class);
 
 /// A semaphore that is never given back more permits than it began with.
@@ -273,12 +280,18 @@ impl BoundedSemaphore {
         Self::give_back(slf)
     }
 
-    #[getter]
-    fn _bound_value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    #[getter(_bound_value)]
+    fn get_bound_value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.bound_value.get(py).to_object(py)
+    }
+
+    #[setter(_bound_value)]
+    fn set_bound_value(&self, py: Python<'_>, value: Permits) {
+        self.bound_value.set(py, value);
     }
 }
 
+copied!(BoundedSemaphore, ["_value", "_bound_value", "_waiters", "_loop"]);
 stands_for!(BoundedSemaphore, bounded_semaphore_class);
 
 /// Taking a permit. Returns True, or None to an `async with`.

@@ -65,6 +65,19 @@ impl Waiters {
         asyncio::deque(py)?.call1((waiters,))
     }
 
+    /// Puts those of another queue, futures of ours, in the place of who waits. None is nobody.
+    pub(crate) fn set(&self, others: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = others.py();
+        let mut waiters = VecDeque::new();
+        if !others.is_none() {
+            for waiter in others.try_iter()? {
+                waiters.push_back(waiter?.cast_into::<Future>()?.unbind());
+            }
+        }
+        drop(self.0.replace(py, waiters));
+        Ok(())
+    }
+
     pub(crate) fn clear(&self, py: Python<'_>) {
         drop(self.0.take(py));
     }

@@ -8,8 +8,9 @@ use pyo3::{PyTraverseError, intern};
 use super::items::Order;
 use super::queue::Queue;
 use crate::asyncio;
-use crate::classes::stands_for;
+use crate::classes::{self, stands_for};
 use crate::ffi::newborn;
+use crate::locks::Event;
 use crate::locks::bound::loop_attribute;
 
 #[pymethods]
@@ -146,14 +147,24 @@ impl Queue {
         self.set_maxsize(value)
     }
 
-    #[getter]
-    fn _getters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    #[getter(_getters)]
+    fn get_getters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.getters.to_deque(py)
     }
 
-    #[getter]
-    fn _putters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    #[setter(_getters)]
+    fn set_getters(&self, getters: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.getters.set(getters)
+    }
+
+    #[getter(_putters)]
+    fn get_putters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.putters.to_deque(py)
+    }
+
+    #[setter(_putters)]
+    fn set_putters(&self, putters: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.putters.set(putters)
     }
 
     #[getter(_unfinished_tasks)]
@@ -166,14 +177,50 @@ impl Queue {
         self.unfinished.set(py, value);
     }
 
-    #[getter]
-    fn _finished(&self, py: Python<'_>) -> PyResult<Py<crate::locks::Event>> {
+    /// Wakes the first of `waiters` who waits, for a subclass that does so itself.
+    #[staticmethod]
+    fn _wakeup_next(waiters: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = waiters.py();
+        while waiters.is_truthy()? {
+            let waiter = waiters.call_method0(intern!(py, "popleft"))?;
+            if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+                return waiter.call_method1(intern!(py, "set_result"), (py.None(),)).map(drop);
+            }
+        }
+        Ok(())
+    }
+
+    #[getter(_finished)]
+    fn get_finished(&self, py: Python<'_>) -> PyResult<Py<Event>> {
         self.finished(py)
     }
 
-    #[getter]
-    fn _is_shutdown(&self, py: Python<'_>) -> bool {
+    #[setter(_finished)]
+    fn set_finished(&self, py: Python<'_>, event: Py<Event>) {
+        drop(self.finished.replace(py, Some(event)));
+    }
+
+    #[getter(_is_shutdown)]
+    fn get_is_shutdown(&self, py: Python<'_>) -> bool {
         self.is_shut_down.get(py)
+    }
+
+    #[setter(_is_shutdown)]
+    fn set_is_shutdown(&self, py: Python<'_>, value: bool) {
+        self.is_shut_down.set(py, value);
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        classes::reduce(slf.as_any())
+    }
+
+    fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        classes::state(slf.as_any(), &STATE)
+    }
+
+    fn __setstate__(slf: &Bound<'_, Self>, state: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::classify(slf);
+        classes::set_state(slf.as_any(), state, &STATE)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -194,6 +241,10 @@ impl Queue {
         drop((queue.finished.take(py), queue.maxsize.take(py)));
     }
 }
+
+/// What a copy takes along.
+const STATE: [&str; 8] =
+    ["_maxsize", "_unfinished_tasks", "_finished", "_is_shutdown", "_getters", "_putters", "_loop", "_queue"];
 
 loop_attribute!(Queue);
 stands_for!(Queue, queue_class);

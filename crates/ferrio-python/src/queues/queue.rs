@@ -59,6 +59,23 @@ impl Queue {
             None => pyo3::types::PyInt::new(py, 0).into_any(),
         };
         queue.set_maxsize(&maxsize)?;
+        Self::classify(this);
+        queue.getters.clear(py);
+        queue.putters.clear(py);
+        queue.unfinished.set(py, 0);
+        drop(queue.finished.take(py));
+        if queue.is_plain(py) {
+            queue.items.initialize(py, queue.order.get(py));
+        } else {
+            this.call_method1(intern!(py, "_init"), (maxsize,))?;
+        }
+        queue.is_shut_down.set(py, false);
+        Ok(())
+    }
+
+    /// Looks at the class: in which order items leave, and whether its methods may be a subclass's.
+    pub(super) fn classify(this: &Bound<'_, Self>) {
+        let (py, queue) = (this.py(), this.get());
         let (lifo, priority) = (this.is_instance_of::<LifoQueue>(), this.is_instance_of::<PriorityQueue>());
         queue.order.set(
             py,
@@ -74,17 +91,6 @@ impl Queue {
             || this.is_exact_instance_of::<LifoQueue>()
             || this.is_exact_instance_of::<PriorityQueue>();
         queue.plain.set(py, plain);
-        queue.getters.clear(py);
-        queue.putters.clear(py);
-        queue.unfinished.set(py, 0);
-        drop(queue.finished.take(py));
-        if plain {
-            queue.items.initialize(py, queue.order.get(py));
-        } else {
-            this.call_method1(intern!(py, "_init"), (maxsize,))?;
-        }
-        queue.is_shut_down.set(py, false);
-        Ok(())
     }
 
     pub(super) fn set_maxsize(&self, maxsize: &Bound<'_, PyAny>) -> PyResult<()> {
