@@ -1,6 +1,7 @@
 """What a program finds when it looks at the classes themselves, and the private attributes that it may set."""
 
 import asyncio
+import copy
 import inspect
 
 import pytest
@@ -84,3 +85,45 @@ def test_what_ends_without_a_value_says_so(parity):
 
     recorded, _ = parity(body)
     assert recorded == [((), None), ((1,), 1), ((True,), True), ((), None)]
+
+
+@pytest.mark.asyncio_since("3.12", "eager tasks")
+def test_an_eager_factory_is_a_function(parity):
+    def body(case):
+        for factory in (case.classes.eager_task_factory, case.classes.create_eager_task_factory(case.classes.Task)):
+            parameters = inspect.signature(factory).parameters.values()
+            case([(p.name, p.kind.name) for p in parameters])
+            case(copy.copy(factory) is factory, copy.deepcopy(factory) is factory)
+
+    recorded, _ = parity(body)
+    assert recorded[1::2] == [(True, True)] * 2
+
+
+def test_what_tells_a_future_has_asyncios_name(loop):
+    """Who reads a log looks for these."""
+
+    async def main():
+        async def forever():
+            await loop.create_future()
+
+        future, other = ferrio.Future(), ferrio.Future()
+        outer = ferrio.gather(future)
+        shield = ferrio.shield(future)
+        waiting = ferrio.create_task(ferrio.wait([other]))
+        await ferrio.sleep(0)
+        async with ferrio.TaskGroup() as group:
+            task = group.create_task(forever())
+            await ferrio.sleep(0)
+            shown = [repr(each) for each in (future, other, shield, task)]
+            task.cancel()
+        waiting.cancel()
+        future.set_result(None)
+        await outer
+        return shown
+
+    future, other, shield, task = loop.run_until_complete(main())
+    assert "gather.<locals>._done_callback()" in future
+    assert "shield.<locals>._inner_done_callback()" in future
+    assert "_wait.<locals>._on_completion()" in other
+    assert "shield.<locals>._outer_done_callback()" in shield
+    assert "cb=[TaskGroup._on_task_done()]" in task

@@ -227,6 +227,8 @@ struct ChildDone;
 impl Notified for ChildDone {
     type Class = TaskGroup;
 
+    const NAME: &'static str = "TaskGroup._on_task_done";
+
     #[inline]
     fn notified(this: &Bound<'_, TaskGroup>, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = this.py();

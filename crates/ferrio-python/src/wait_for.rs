@@ -169,6 +169,8 @@ struct Release;
 impl Notified for Release {
     type Class = Future;
 
+    const NAME: &'static str = "_release_waiter";
+
     fn notified(waiter: &Bound<'_, Future>, _future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = waiter.py();
         if waiter.get().is_pending(py) { Future::resolve(waiter, py.None().into_bound(py)) } else { Ok(()) }

@@ -29,17 +29,25 @@ use crate::loop_ref::report;
 pub(crate) trait Notified {
     type Class: PyClass + PyTypeInfo;
 
+    /// What asyncio calls the function that is the callback there: it shows where a future is described.
+    const NAME: &'static str;
+
     /// Does what is to be done. What it raises is reported like a callback's exception. Runs in no particular context.
     fn notified(owner: &Bound<'_, Self::Class>, future: &Bound<'_, PyAny>) -> PyResult<()>;
 }
 
-type Function = fn(&Bound<'_, PyAny>, &Bound<'_, PyAny>) -> PyResult<()>;
+/// What there is to know of a way.
+#[derive(Debug)]
+struct Way {
+    function: fn(&Bound<'_, PyAny>, &Bound<'_, PyAny>) -> PyResult<()>,
+    name: &'static str,
+}
 
 /// One that is told.
 #[derive(Debug)]
 pub(crate) struct Notify {
     owner: Py<PyAny>,
-    function: Function,
+    way: &'static Way,
     /// The task on whose behalf the owner waits: an edge of the call graph.
     awaiter: Option<Py<PyAny>>,
 }
@@ -55,7 +63,8 @@ impl Notify {
     #[inline]
     pub(crate) fn new<N: Notified>(owner: &Bound<'_, N::Class>, awaiter: Option<&Bound<'_, PyAny>>) -> Self {
         let awaiter = awaiter.map(|awaiter| awaiter.clone().unbind());
-        Self { owner: owner.clone().into_any().unbind(), function: call::<N>, awaiter }
+        let way = const { &Way { function: call::<N>, name: N::NAME } };
+        Self { owner: owner.clone().into_any().unbind(), way, awaiter }
     }
 
     pub(super) fn awaiter(&self) -> Option<&Py<PyAny>> {
@@ -64,7 +73,7 @@ impl Notify {
 
     pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
         let awaiter = self.awaiter.as_ref().map(|awaiter| awaiter.clone_ref(py));
-        Self { owner: self.owner.clone_ref(py), function: self.function, awaiter }
+        Self { owner: self.owner.clone_ref(py), way: self.way, awaiter }
     }
 
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -88,7 +97,7 @@ impl Notify {
     }
 
     fn call(self, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        (self.function)(self.owner.bind(future.py()), future)
+        (self.way.function)(self.owner.bind(future.py()), future)
     }
 }
 
@@ -108,21 +117,22 @@ impl Job for RunNotify {
         let Some(core) = loop_ref.ours() else { return Flow::Continue };
         let loop_object = loop_ref.bind(py);
         core.current().clear(loop_object);
+        let name = notify.way.name;
         let run = || match notify.call(future.as_any()) {
             Ok(()) => Flow::Continue,
-            Err(error) => failed(loop_object, error),
+            Err(error) => failed(loop_object, name, error),
         };
         if core.debug.get(py) { watched(core, future.as_any(), run) } else { run() }
     }
 }
 
 #[cold]
-fn failed(loop_object: &Bound<'_, PyAny>, error: PyErr) -> Flow {
+fn failed(loop_object: &Bound<'_, PyAny>, name: &str, error: PyErr) -> Flow {
     let py = loop_object.py();
     if asyncio::leaves_the_loop(py, &error) {
         return leave(error);
     }
-    let message = PyString::new(py, "Exception in callback of a future").into_any();
+    let message = PyString::new(py, &format!("Exception in callback {name}()")).into_any();
     let exception = error.into_value(py).into_bound(py).into_any();
     report(loop_object, &[("message", message), ("exception", exception)])
 }
@@ -134,7 +144,8 @@ pub(crate) struct Notification(GilCell<Option<Notify>>);
 impl Notification {
     /// A callback that equals those of `owner`, to remove them by.
     pub(crate) fn like<'py>(owner: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let notify = Notify { owner: owner.clone().unbind(), function: |_, _| Ok(()), awaiter: None };
+        let way = const { &Way { function: |_, _| Ok(()), name: "Notification" } };
+        let notify = Notify { owner: owner.clone().unbind(), way, awaiter: None };
         notify.into_callable(owner.py())
     }
 
@@ -174,8 +185,8 @@ impl Notification {
     }
 
     #[getter]
-    fn __qualname__(&self) -> &'static str {
-        "Notification"
+    fn __qualname__(&self, py: Python<'_>) -> &'static str {
+        self.0.with(py, |notify| notify.as_ref().map_or("Notification", |notify| notify.way.name))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -179,6 +179,8 @@ struct OneDone;
 impl Notified for OneDone {
     type Class = AsCompleted;
 
+    const NAME: &'static str = "_AsCompletedIterator._handle_completion";
+
     fn notified(this: &Bound<'_, AsCompleted>, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = this.py();
         let own = this.get();

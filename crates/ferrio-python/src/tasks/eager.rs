@@ -62,6 +62,28 @@ impl EagerTaskFactory {
         code.map(|code| code.clone_ref(py))
     }
 
+    /// With the code, what makes it a function to `inspect.signature`.
+    #[getter]
+    fn __defaults__(&self) -> Option<bool> {
+        None
+    }
+
+    #[getter]
+    fn __kwdefaults__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let defaults = PyDict::new(py);
+        defaults.set_item(intern!(py, "eager_start"), true)?;
+        Ok(defaults)
+    }
+
+    /// Functions are copied by being the same.
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf
+    }
+
     #[getter]
     fn __name__(&self) -> &'static str {
         "factory"

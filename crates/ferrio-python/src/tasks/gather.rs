@@ -200,6 +200,8 @@ struct ChildDone;
 impl Notified for ChildDone {
     type Class = GatheringFuture;
 
+    const NAME: &'static str = "gather.<locals>._done_callback";
+
     #[inline]
     fn notified(outer: &Bound<'_, GatheringFuture>, child: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = outer.py();

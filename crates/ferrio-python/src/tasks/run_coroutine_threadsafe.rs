@@ -136,6 +136,8 @@ struct TaskDone;
 impl Notified for TaskDone {
     type Class = Submitted;
 
+    const NAME: &'static str = "_chain_future.<locals>._call_set_state";
+
     fn notified(this: &Bound<'_, Submitted>, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = this.py();
         let Some(inner) = this.get().0.take(py) else { return Ok(()) };

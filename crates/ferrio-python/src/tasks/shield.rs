@@ -41,6 +41,8 @@ struct InnerDone;
 impl Notified for InnerDone {
     type Class = Future;
 
+    const NAME: &'static str = "shield.<locals>._inner_done_callback";
+
     fn notified(outer: &Bound<'_, Future>, inner: &Bound<'_, PyAny>) -> PyResult<()> {
         if AnyFuture::Native(outer).is_cancelled()? {
             return Ok(());
@@ -58,6 +60,8 @@ struct OuterDone;
 
 impl Notified for OuterDone {
     type Class = Future;
+
+    const NAME: &'static str = "shield.<locals>._outer_done_callback";
 
     fn notified(inner: &Bound<'_, Future>, outer: &Bound<'_, PyAny>) -> PyResult<()> {
         inner.get().forget(outer);
@@ -93,6 +97,8 @@ struct ForeignOuterDone;
 
 impl Notified for ForeignOuterDone {
     type Class = Shielded;
+
+    const NAME: &'static str = "shield.<locals>._outer_done_callback";
 
     fn notified(shielded: &Bound<'_, Shielded>, outer: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = outer.py();

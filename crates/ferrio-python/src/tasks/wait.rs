@@ -214,6 +214,8 @@ struct OneDone;
 impl Notified for OneDone {
     type Class = Waiting;
 
+    const NAME: &'static str = "_wait.<locals>._on_completion";
+
     #[inline]
     fn notified(this: &Bound<'_, Waiting>, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = this.py();

@@ -115,6 +115,8 @@ struct FutureDone;
 impl Notified for FutureDone {
     type Class = Wrapped;
 
+    const NAME: &'static str = "_chain_future.<locals>._call_check_cancel";
+
     fn notified(wrapped: &Bound<'_, Wrapped>, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = wrapped.py();
         let source = wrapped.get().0.take(py).map(|(source, _)| source);
