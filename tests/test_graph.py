@@ -223,3 +223,24 @@ def test_asyncios_own_helpers_are_edges(factory):
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
+
+
+@pytest.mark.skipif(not hasattr(asyncio.futures, "_py_future_add_to_awaited_by"), reason="asyncio has it since 3.14")
+@pytest.mark.parametrize("awaiter", [gathering, shielding, waiting, completing])
+def test_tasks_that_are_written_in_python(awaiter):
+    """Some programs put asyncio's in the place of its others, to look inside."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        task = asyncio.tasks._PyTask(leaf(future), loop=loop, name="leaf")
+        parent = asyncio.tasks._PyTask(awaiter(task), loop=loop, name="parent")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert task._asyncio_awaited_by == {parent}
+        future.set_result(None)
+        await parent
+        assert not task._asyncio_awaited_by
+
+    with asyncio.Runner(loop_factory=ferrio.new_event_loop) as runner:
+        runner.run(main())

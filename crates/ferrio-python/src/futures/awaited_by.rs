@@ -42,15 +42,18 @@ pub(crate) fn is_future(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Has the standard library record an edge between futures of its own; before 3.14 it records none.
 fn standard(function: &str, future: &Bound<'_, PyAny>, waiter: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = future.py();
-    // From where it cannot be replaced by ferrio's own functions.
-    let function = match py.import("_asyncio").and_then(|module| module.getattr(function)) {
-        Ok(function) => function,
-        Err(error) if error.is_instance_of::<PyAttributeError>(py) || error.is_instance_of::<PyImportError>(py) => {
-            return Ok(());
+    // From where they cannot be replaced by ferrio's own functions. Each takes no notice of futures of the other make,
+    // those in C and those in Python.
+    let functions = [("_asyncio", function), ("asyncio.futures", &format!("_py_{function}"))];
+    for (module, function) in functions {
+        match py.import(module).and_then(|module| module.getattr(function)) {
+            Ok(function) => drop(function.call1((future, waiter))?),
+            Err(error) if error.is_instance_of::<PyAttributeError>(py) || error.is_instance_of::<PyImportError>(py) => {
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => return Err(error),
-    };
-    function.call1((future, waiter)).map(drop)
+    }
+    Ok(())
 }
 
 impl Future {
