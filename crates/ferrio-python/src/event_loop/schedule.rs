@@ -34,6 +34,7 @@ impl EventLoop {
         }
         let handle =
             Handle::create(slf.as_super(), callback.unbind(), Arguments::new(args), context.map(Bound::unbind))?;
+        handle.get().share(py);
         let thread = core.thread.get(py);
         if thread == 0 || thread == current_thread() {
             // Straight into the queue, so that the order of calls is kept. A signal handler that runs inside the loop's

@@ -6,6 +6,7 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::sharing::{self, Running, Sharing};
 use super::work::{Arguments, CallbackContext, Work};
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
@@ -30,6 +31,7 @@ pub(crate) struct Handle {
     pub(super) loop_ref: LoopRef,
     work: GilCell<Option<Work>>,
     cancelled: GilCopy<bool>,
+    pub(super) sharing: GilCopy<Sharing>,
     origin: GilCell<Option<Box<Origin>>>,
 }
 
@@ -48,6 +50,7 @@ impl Handle {
             loop_ref,
             work: GilCell::new(Some(Work { callback, arguments, context })),
             cancelled: GilCopy::new(false),
+            sharing: GilCopy::new(Sharing::Not),
             origin: GilCell::new(origin),
         })
     }
@@ -83,6 +86,7 @@ impl Handle {
             loop_ref: LoopRef::Ours(core.clone().unbind()),
             work: GilCell::new(Some(Work { callback, arguments, context })),
             cancelled: GilCopy::new(false),
+            sharing: GilCopy::new(Sharing::Not),
             origin: GilCell::new(origin),
         })
     }
@@ -134,7 +138,10 @@ impl Handle {
             CallbackContext::Known(context) => Ok(context.bind(py).clone()),
             CallbackContext::Copy(snapshot) => this.get().know_context(py, snapshot),
         };
-        match context.and_then(|context| work.call_in(&context)) {
+        let running = Running::begin(this);
+        let result = context.and_then(|context| work.call_in(&context));
+        drop(running);
+        match result {
             Ok(_) => {
                 work.dispose(py);
                 Flow::Continue
@@ -279,13 +286,18 @@ impl Handle {
     }
 
     /// Takes the callback back; it will not be called, and nothing that it holds is kept. Calling it again does nothing.
+    ///
+    /// On a handle of `call_soon_threadsafe`, and on another thread than the loop's, it waits for a callback that runs
+    /// (asyncio 3.14), as `cancelled()` does.
     pub(crate) fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        sharing::wait_until_run(slf)?;
         Self::cancel_once(slf.as_any(), slf.get()).map(drop)
     }
 
     /// Whether the callback was taken back.
-    fn cancelled(&self, py: Python<'_>) -> bool {
-        self.cancelled.get(py)
+    fn cancelled(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        sharing::wait_until_run(slf)?;
+        Ok(slf.get().is_cancelled(slf.py()))
     }
 
     /// The context that the callback is called in; `None` once the handle is cancelled (asyncio has it since 3.12).
@@ -317,7 +329,10 @@ impl Handle {
     fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         if slf.is_exact_instance_of::<Self>() {
-            return asyncio::handle_class(py).cloned();
+            return match slf.get().sharing.get(py) {
+                Sharing::Not => asyncio::handle_class(py).cloned(),
+                _ => sharing::asyncios_class(py).cloned(),
+            };
         }
         Ok(slf.get_type().into_any())
     }
