@@ -1,6 +1,7 @@
 """Copying and pickling, as dataclasses, caches and processes do with what they find in an object."""
 
 import asyncio
+import contextlib
 import copy
 import pickle
 
@@ -204,8 +205,6 @@ def test_a_subclass_that_wakes_by_itself(parity):
 def test_a_state_that_is_none(state):
     """It may come from anywhere."""
     lock = ferrio.Lock()
-    try:
+    with contextlib.suppress(TypeError, IndexError):
         lock.__setstate__(state)
-    except (TypeError, IndexError):
-        pass
     assert lock.locked() in (True, False)
