@@ -109,7 +109,6 @@ def test_taken_back_before_it_runs(loop):
 def test_its_class(loop):
     handle = loop.call_soon_threadsafe(print)
     assert isinstance(handle, asyncio.Handle)
-    assert isinstance(handle, asyncio.events._ThreadSafeHandle)
-    assert not isinstance(loop.call_soon(print), asyncio.events._ThreadSafeHandle)
-    handle.cancel()
-    loop.call_soon(loop.stop)
+    if shared := getattr(asyncio.events, "_ThreadSafeHandle", None):
+        assert isinstance(handle, shared)
+        assert not isinstance(loop.call_soon(print), shared)

@@ -349,6 +349,24 @@ class TestEager:
             "child goes on",
         ]
 
+    @EAGER
+    def test_what_ends_in_it_can_be_looked_at(self, parity):
+        """It has no coroutine any more, which asyncio's own helpers do not expect on Python 3.11."""
+
+        async def ends(how):
+            if isinstance(how, BaseException):
+                raise how
+            return how
+
+        async def body(case):
+            for how in (1, ValueError("no"), asyncio.CancelledError()):
+                task = create_eagerly(ends(how), name="child")
+                case(repr(task), task.get_coro(), task.get_stack())
+                await asyncio.gather(task, return_exceptions=True)
+
+        recorded, _ = parity(body)
+        assert recorded[0] == ("<Task finished name='child' result=1>", None, [])
+
     def test_to_the_end(self, parity):
         async def body(case):
             task = create_eagerly(nothing())

@@ -33,6 +33,7 @@ imported! {
     extract_stack = "asyncio.format_helpers"."extract_stack";
     format_callback_source = "asyncio.format_helpers"."_format_callback_source";
     future_repr = "asyncio.base_futures"."_future_repr";
+    future_repr_info = "asyncio.base_futures"."_future_repr_info";
     task_repr = "asyncio.base_tasks"."_task_repr";
     task_get_stack = "asyncio.base_tasks"."_task_get_stack";
     task_print_stack = "asyncio.base_tasks"."_task_print_stack";

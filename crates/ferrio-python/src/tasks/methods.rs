@@ -4,7 +4,7 @@ use ferrio::engine::Flow;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, intern};
 
 use super::task::{Inner, Name, NewTask, Task};
@@ -141,7 +141,15 @@ impl Task {
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        asyncio::task_repr(slf.py())?.call1((slf,))
+        let py = slf.py();
+        if slf.get().inner.with(py, |inner| inner.coroutine.is_some()) {
+            return asyncio::task_repr(py)?.call1((slf,));
+        }
+        // It ended in an eager start, of which asyncio's knows nothing on Python 3.11.
+        let words = asyncio::future_repr_info(py)?.call1((slf,))?.cast_into::<PyList>()?;
+        words.insert(1, format!("name={}", slf.call_method0(intern!(py, "get_name"))?.repr()?))?;
+        let words = PyString::new(py, " ").call_method1(intern!(py, "join"), (words,))?;
+        Ok(PyString::new(py, &format!("<{} {words}>", slf.get_type().name()?)).into_any())
     }
 
     #[classmethod]
