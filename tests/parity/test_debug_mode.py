@@ -460,3 +460,37 @@ def test_the_name_of_what_is_described(parity):
             case(neutral(repr(handle)).split(" created")[0])
 
     assert parity(body)[0][0] == "<Handle cancelled len([])"
+
+
+def test_origins_are_each_threads_own(loop_factory):
+    """Two loops in debug mode, in two threads: the one that ends takes nothing from the other, and leaves nothing."""
+    both, done, depths = threading.Barrier(2), threading.Event(), {}
+
+    def thread(name):
+        loop = loop_factory()
+        loop.set_debug(True)
+
+        def look(when):
+            depths[name, when] = sys.get_coroutine_origin_tracking_depth() > 0
+
+        def body():
+            both.wait()
+            look("while both run")
+            if name == "second":
+                done.wait()
+                look("while one runs")
+
+        loop.call_soon(body)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        look("after")
+        done.set()
+        loop.close()
+
+    threads = [threading.Thread(target=thread, args=[name]) for name in ("first", "second")]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    running = {("first", "while both run"), ("second", "while both run"), ("second", "while one runs")}
+    assert depths == dict.fromkeys(running, True) | {("first", "after"): False, ("second", "after"): False}

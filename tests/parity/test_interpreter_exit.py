@@ -125,3 +125,43 @@ def test_errors_of_the_last_reports_are_survived(name):
     )
     assert status == 0
     assert "panicked" not in complaints
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["", "closed"])
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+def test_the_last_reports_say_what_there_is_to_say(name, closed):
+    """Nothing can be imported any more when they are made: what they need has been before."""
+    _, complaints, status = run_script(
+        name,
+        f"""
+        loop = new_event_loop()
+        future = loop.create_future()
+        future.set_exception(ValueError("told"))
+        task = loop.create_task(loop.sock_recv(None, 1), name="unfinished")
+        if {closed}:
+            loop.close()
+        """,
+        options=["-W", "ignore"],
+    )
+    assert status == 0
+    assert "Future exception was never retrieved" in complaints
+    assert "ValueError: told" in complaints
+    assert "Task was destroyed but it is pending!" in complaints
+    assert "unfinished" in complaints
+    assert "Exception in default exception handler" not in complaints
+
+
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+def test_signal_handlers_of_a_loop_that_goes_with_the_interpreter(name):
+    _, complaints, status = run_script(
+        name,
+        """
+        loop = new_event_loop()
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        """,
+        options=["-W", "always"],
+    )
+    assert status == 0
+    assert "unclosed event loop" in complaints
+    assert "skipping signal handlers removal" in complaints
+    assert "ImportError" not in complaints

@@ -9,7 +9,11 @@ use pyo3::types::PyType;
 
 /// Declares `fn name(py) -> PyResult<&Bound<PyAny>>` for an attribute of a module.
 macro_rules! imported {
-    ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {
+        /// All of them, each behind the module that it is of.
+        const IMPORTED: &[(&str, Import)] = &[$(($module, $name),)*];
+
+        $(
         $(#[$doc])*
         pub(crate) fn $name(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
             static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -17,6 +21,8 @@ macro_rules! imported {
         }
     )*};
 }
+
+type Import = for<'py> fn(Python<'py>) -> PyResult<&'py Bound<'py, PyAny>>;
 
 imported! {
     handle_class = "asyncio.events"."Handle";
@@ -37,6 +43,8 @@ imported! {
     task_repr = "asyncio.base_tasks"."_task_repr";
     task_get_stack = "asyncio.base_tasks"."_task_get_stack";
     task_print_stack = "asyncio.base_tasks"."_task_print_stack";
+    format_traceback = "traceback"."format_list";
+    is_finalizing = "sys"."is_finalizing";
     logger = "asyncio.log"."logger";
     gathering_future_class = "asyncio.tasks"."_GatheringFuture";
     current_task = "asyncio.tasks"."current_task";
@@ -99,25 +107,30 @@ imported! {
     warn_unawaited_coroutine = "warnings"."_warn_unawaited_coroutine";
 }
 
-/// Imports what cannot wait until it is needed: the classes that ours stand for, since programs put others in their
-/// place, and what is called when the interpreter goes and imports nothing any more.
+/// Imports everything: programs put other things in the place of what ours stands for, and what is called while the
+/// interpreter goes imports nothing any more. asyncio has loaded all these modules.
+///
+/// # Errors
+///
+/// If one is missing. An interpreter without OpenSSL has no `ssl`, and finds that out when it is asked for TLS.
 pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
-    let classes = [handle_class, timer_handle_class, future_class, task_class, server_class];
-    let transports = [transport_class, read_transport_class, datagram_transport_class, subprocess_transport_class];
-    let others = [gathering_future_class, timeout_class, task_group_class, iscoroutine, current_task, all_tasks];
-    let last_words = [warn, warn_unawaited_coroutine, logger, register_task];
-    let locks = [lock_class, event_class, condition_class, semaphore_class, bounded_semaphore_class, barrier_class];
-    let queues = [queue_class, lifo_queue_class, priority_queue_class];
-    let streams = [stream_reader_class, stream_writer_class, stream_reader_protocol_class, flow_control_class];
-    let processes = [process_class, subprocess_stream_protocol_class];
-    let known = classes.into_iter().chain(transports).chain(locks).chain(streams).chain(processes).chain(queues);
-    let mut names = known.chain(others).chain(last_words);
-    names.try_for_each(|name| name(py).map(drop))
+    for (module, import) in IMPORTED {
+        match import(py) {
+            Ok(_) => {}
+            Err(_) if matches!(*module, "ssl" | "asyncio.sslproto") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    EXCEPTIONS.iter().try_for_each(|class| class(py).map(drop))
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.
 macro_rules! exceptions {
-    ($($name:ident = $module:literal . $attribute:literal;)*) => {$(
+    ($($name:ident = $module:literal . $attribute:literal;)*) => {
+        /// All of them.
+        const EXCEPTIONS: &[for<'py> fn(Python<'py>) -> PyResult<&'py Bound<'py, PyType>>] = &[$($name::class,)*];
+
+        $(
         pub(crate) mod $name {
             use super::*;
 

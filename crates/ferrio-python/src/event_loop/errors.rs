@@ -7,7 +7,6 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::EventLoop;
 use crate::asyncio;
-use crate::ffi::cell::GilCopy;
 use crate::ffi::raise::settled;
 
 #[pymethods]
@@ -104,7 +103,7 @@ impl EventLoop {
         let core = slf.as_super().get();
         core.debug.set(py, enabled);
         if core.is_running(py) {
-            let track = pyo3::wrap_pyfunction!(track_origins, py)?;
+            let track = slf.getattr(intern!(py, "_set_coroutine_origin_tracking"))?;
             slf.call_method1(intern!(py, "call_soon_threadsafe"), (track, enabled))?;
         }
         Ok(())
@@ -119,6 +118,25 @@ impl EventLoop {
     #[setter(slow_callback_duration)]
     fn set_slow_callback_duration(slf: &Bound<'_, Self>, seconds: f64) {
         slf.as_super().get().slow_callback_duration.set(slf.py(), seconds);
+    }
+
+    /// Has the interpreter remember, or no longer remember, where coroutines are made on this thread.
+    #[pyo3(name = "_set_coroutine_origin_tracking")]
+    pub(super) fn track_origins(slf: &Bound<'_, Self>, enabled: bool) -> PyResult<()> {
+        let py = slf.py();
+        let saved = &slf.get().saved_origin_depth;
+        if enabled == saved.get(py).is_some() {
+            return Ok(());
+        }
+        let sys = py.import("sys")?;
+        let depth = if enabled {
+            let depth = sys.call_method0("get_coroutine_origin_tracking_depth")?.extract()?;
+            saved.set(py, Some(depth));
+            ORIGIN_DEPTH
+        } else {
+            saved.replace(py, None).unwrap_or(0)
+        };
+        sys.call_method1("set_coroutine_origin_tracking_depth", (depth,)).map(drop)
     }
 
     #[getter]
@@ -161,7 +179,7 @@ fn add_handle_traceback(event_loop: &Bound<'_, EventLoop>, context: &Bound<'_, P
 
 fn traceback_text(stack: &Bound<'_, PyAny>, what: &str) -> PyResult<String> {
     let py = stack.py();
-    let lines = py.import("traceback")?.call_method1("format_list", (stack,))?;
+    let lines = asyncio::format_traceback(py)?.call1((stack,))?;
     let text = PyString::new(py, "").call_method1("join", (lines,))?.str()?.to_string();
     Ok(format!("{what} created at (most recent call last):\n{}", text.trim_end()))
 }
@@ -188,22 +206,3 @@ pub(super) fn debug_by_default(py: Python<'_>) -> PyResult<bool> {
 
 /// How many frames of a coroutine's origin debug mode keeps: as many as asyncio.
 const ORIGIN_DEPTH: i32 = 10;
-
-/// Has the interpreter remember, or no longer remember, where coroutines are made.
-#[pyfunction]
-pub(super) fn track_origins(py: Python<'_>, enabled: bool) -> PyResult<()> {
-    /// The depth before, while tracking is on for a loop; the setting is the thread's, and the lock's holder's.
-    static SAVED: GilCopy<Option<i32>> = GilCopy::new(None);
-    if enabled == SAVED.get(py).is_some() {
-        return Ok(());
-    }
-    let sys = py.import("sys")?;
-    let depth = if enabled {
-        let depth = sys.call_method0("get_coroutine_origin_tracking_depth")?.extract()?;
-        SAVED.set(py, Some(depth));
-        ORIGIN_DEPTH
-    } else {
-        SAVED.replace(py, None).unwrap_or(0)
-    };
-    sys.call_method1("set_coroutine_origin_tracking_depth", (depth,)).map(drop)
-}

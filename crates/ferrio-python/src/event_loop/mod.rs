@@ -79,6 +79,8 @@ pub(crate) struct EventLoop {
     watched: GilCell<fds::Watched>,
     /// The interpreter's wake-up descriptor before this loop set its own; none while it has not.
     wakeup_fd: GilCopy<Option<i32>>,
+    /// How many frames of a coroutine's origin were remembered before this loop ran in debug mode; none while it does not.
+    saved_origin_depth: GilCopy<Option<i32>>,
 }
 
 #[pymethods]
@@ -108,6 +110,7 @@ impl EventLoop {
             signal_handlers: GilCell::default(),
             watched: GilCell::default(),
             wakeup_fd: GilCopy::new(None),
+            saved_origin_depth: GilCopy::new(None),
         }))
     }
 

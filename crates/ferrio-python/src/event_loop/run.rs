@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::EventLoop;
-use super::errors::track_origins;
 use crate::asyncio;
 use crate::ffi::runnable::take_leaving;
 use crate::ffi::snapshot;
@@ -156,7 +155,7 @@ impl<'a, 'py> Running<'a, 'py> {
         EventLoop::hold_wakeup_fd_on_main_thread(event_loop)?;
         let hooks = EventLoop::install_asyncgen_hooks(event_loop)?;
         core.thread.set(py, current_thread());
-        track_origins(py, core.debug.get(py))?;
+        EventLoop::track_origins(event_loop, core.debug.get(py))?;
         asyncio::set_running_loop(py)?.call1((event_loop,))?;
         Ok(Self { event_loop, hooks })
     }
@@ -169,7 +168,7 @@ impl<'a, 'py> Running<'a, 'py> {
         self.event_loop.get().stopping.set(py, false);
         core.thread.set(py, 0);
         asyncio::set_running_loop(py)?.call1((py.None(),))?;
-        track_origins(py, false)?;
+        EventLoop::track_origins(self.event_loop, false)?;
         EventLoop::restore_asyncgen_hooks(py, &self.hooks)?;
         EventLoop::release_wakeup_fd(self.event_loop)
     }

@@ -5,7 +5,7 @@
 //! between two looks; and puts back what was there.
 
 use ferrio::engine::Runnable;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -91,6 +91,17 @@ impl EventLoop {
     pub(super) fn remove_all_signal_handlers(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let numbers: Vec<i32> = slf.get().signal_handlers.with(py, |handlers| handlers.keys().copied().collect());
+        if !numbers.is_empty() && asyncio::is_finalizing(py)?.call0()?.is_truthy()? {
+            // The interpreter has let go of the signals itself.
+            drop(slf.get().signal_handlers.take(py));
+            let text = format!(
+                "Closing the loop {} on interpreter shutdown stage, skipping signal handlers removal",
+                slf.repr()?
+            );
+            let keywords = PyDict::new(py);
+            keywords.set_item(intern!(py, "source"), slf)?;
+            return asyncio::warn(py)?.call((text, py.get_type::<PyResourceWarning>()), Some(&keywords)).map(drop);
+        }
         for number in numbers {
             let number = number.into_pyobject(py)?;
             Self::remove_signal_handler(slf, number.as_any())?;
