@@ -3,6 +3,7 @@
 //! Coroutines of ours have no Python frame. They are passed through, so that what they await is found behind them, and a
 //! stack shows the frames that there are.
 
+use std::ffi::CStr;
 use std::fmt::Write;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -12,22 +13,41 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{intern, wrap_pyfunction};
 
 use crate::asyncio;
+use crate::ffi::method::{self, CallArguments, FastFunction};
 use crate::ffi::recursion::deeper;
 use crate::futures::{Future, awaited_by};
 use crate::tasks::Task;
 
-/// Records that `fut` is awaited by `waiter` (asyncio 3.14). Does nothing if one of them is no future.
-#[pyfunction]
-#[pyo3(signature = (fut, waiter, /))]
-pub(crate) fn future_add_to_awaited_by(fut: &Bound<'_, PyAny>, waiter: &Bound<'_, PyAny>) -> PyResult<()> {
-    awaited_by::add(fut, waiter)
+/// `future_add_to_awaited_by`.
+struct Add;
+
+impl FastFunction for Add {
+    const NAME: &'static CStr = c"future_add_to_awaited_by";
+
+    const DOC: &'static CStr = c"future_add_to_awaited_by(fut, waiter, /)\n--\n\n\
+        Records that `fut` is awaited by `waiter` (asyncio 3.14). Does nothing if one of them is no future.";
+
+    fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let [future, waiter] = arguments.positional("future_add_to_awaited_by")?;
+        awaited_by::add(&future, &waiter)?;
+        Ok(py.None().into_bound(py))
+    }
 }
 
-/// Takes back what `future_add_to_awaited_by(fut, waiter)` recorded (asyncio 3.14).
-#[pyfunction]
-#[pyo3(signature = (fut, waiter, /))]
-pub(crate) fn future_discard_from_awaited_by(fut: &Bound<'_, PyAny>, waiter: &Bound<'_, PyAny>) -> PyResult<()> {
-    awaited_by::discard(fut, waiter)
+/// `future_discard_from_awaited_by`.
+struct Discard;
+
+impl FastFunction for Discard {
+    const NAME: &'static CStr = c"future_discard_from_awaited_by";
+
+    const DOC: &'static CStr = c"future_discard_from_awaited_by(fut, waiter, /)\n--\n\n\
+        Takes back what `future_add_to_awaited_by(fut, waiter)` recorded (asyncio 3.14).";
+
+    fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let [future, waiter] = arguments.positional("future_discard_from_awaited_by")?;
+        awaited_by::discard(&future, &waiter)?;
+        Ok(py.None().into_bound(py))
+    }
 }
 
 /// The call graph of `future`, or of the current task: its frames, and in turn those of everything that awaits it
@@ -309,10 +329,9 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(capture_call_graph, module)?,
         wrap_pyfunction!(format_call_graph, module)?,
         wrap_pyfunction!(print_call_graph, module)?,
-        wrap_pyfunction!(future_add_to_awaited_by, module)?,
-        wrap_pyfunction!(future_discard_from_awaited_by, module)?,
     ] {
         module.add_function(function)?;
     }
-    Ok(())
+    method::add_function::<Add>(module)?;
+    method::add_function::<Discard>(module)
 }

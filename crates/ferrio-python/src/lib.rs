@@ -37,9 +37,10 @@ mod _ferrio {
     use crate::coroutine::Coroutine;
     use crate::event_loop::{CallAt, CallLater, CallSoon, CreateFuture, CreateTask, SockRecv, SockSendAll};
     use crate::ffi::{async_function, await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
-    use crate::futures::SetResult;
     use crate::transports::{SendTo, Write};
-    use crate::{graph, locks, queues, sslproto, streams, subprocess, taskgroups, tasks, threads, timeouts, wait_for};
+    use crate::{
+        futures, graph, locks, queues, sslproto, streams, subprocess, taskgroups, tasks, threads, timeouts, wait_for,
+    };
 
     #[pymodule_export]
     use crate::classes::_new;
@@ -79,6 +80,7 @@ mod _ferrio {
         pool::install::<Task>(py);
         await_slots::install::<Future, Future>(py);
         await_slots::install::<Future, Task>(py);
+        futures::install(py)?;
         tasks::add(module)?;
         timeouts::add(module)?;
         wait_for::add(module)?;
@@ -92,7 +94,6 @@ mod _ferrio {
         method::install::<CreateTask>(py)?;
         method::install::<SockRecv>(py)?;
         method::install::<SockSendAll>(py)?;
-        method::install::<SetResult>(py)?;
         pool::install::<Coroutine>(py);
         send_slots::install::<Coroutine>(py);
         finalizer::install::<Future>(py)?;

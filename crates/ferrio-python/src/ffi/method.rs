@@ -122,6 +122,26 @@ impl<'a, 'py> CallArguments<'a, 'py> {
         Ok((first, Some(keywords).filter(|keywords| !keywords.is_empty())))
     }
 
+    /// The arguments of a function that takes `N`, by position only.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` if there are more, or less, or others.
+    #[inline]
+    pub(crate) fn positional<const N: usize>(&self, function: &str) -> PyResult<[Borrowed<'a, 'py, PyAny>; N]> {
+        match <[*mut ffi::PyObject; N]>::try_from(self.positional) {
+            // SAFETY: as in `get`.
+            Ok(all) if !self.has_named() => Ok(all.map(|argument| unsafe { Borrowed::from_ptr(self.py, argument) })),
+            Ok(_) => Err(PyTypeError::new_err(format!("{function}() takes no keyword arguments"))),
+            Err(_) => {
+                let given = self.len();
+                Err(PyTypeError::new_err(format!(
+                    "{function}() takes exactly {N} positional arguments ({given} given)"
+                )))
+            }
+        }
+    }
+
     /// # Errors
     ///
     /// `TypeError` if there are arguments.

@@ -3,7 +3,9 @@
 //! A task that awaits a future of ours, and who is told by it natively, is found among the future's callbacks, which
 //! costs nothing. What is recorded here is the rest.
 
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyAttributeError, PyImportError};
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PySet};
 
@@ -56,33 +58,93 @@ fn standard(function: &str, future: &Bound<'_, PyAny>, waiter: &Bound<'_, PyAny>
     Ok(())
 }
 
+/// Who was recorded. Nearly always it is one, which needs no set; asyncio does the same.
+#[derive(Debug)]
+pub(super) enum Awaiters {
+    One(Py<PyAny>),
+    Many(Py<PySet>),
+}
+
+impl Awaiters {
+    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::One(one) => visit.call(one),
+            Self::Many(set) => visit.call(set),
+        }
+    }
+}
+
+/// What recording one more, or one less, finds.
+enum Found {
+    /// It is done.
+    Nothing,
+    Another(Py<PyAny>),
+    Set(Py<PySet>),
+}
+
 impl Future {
     /// Records that `waiter` waits for this future.
     pub(crate) fn add_awaited_by(&self, waiter: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = waiter.py();
-        let set = match self.recorded(py) {
-            Some(set) => set,
-            None => {
-                let set = PySet::empty(py)?.unbind();
-                self.inner.with(py, |inner| inner.rare().awaited_by = Some(set.clone_ref(py)));
-                set
+        let found = self.inner.with(py, |inner| {
+            let awaited_by = &mut inner.rare().awaited_by;
+            match awaited_by {
+                None => {
+                    *awaited_by = Some(Awaiters::One(waiter.clone().unbind()));
+                    Found::Nothing
+                }
+                Some(Awaiters::One(one)) if one.is(waiter) => Found::Nothing,
+                Some(Awaiters::One(one)) => Found::Another(one.clone_ref(py)),
+                Some(Awaiters::Many(set)) => Found::Set(set.clone_ref(py)),
             }
-        };
-        set.bind(py).add(waiter)
+        });
+        match found {
+            Found::Nothing => Ok(()),
+            Found::Set(set) => set.bind(py).add(waiter),
+            Found::Another(one) => {
+                let set = PySet::new(py, [one.bind(py), waiter])?.unbind();
+                let previous = self.inner.with(py, |inner| inner.rare().awaited_by.replace(Awaiters::Many(set)));
+                drop(previous);
+                Ok(())
+            }
+        }
     }
 
     /// Takes back what [`add_awaited_by`](Self::add_awaited_by) recorded.
     pub(crate) fn discard_awaited_by(&self, waiter: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = waiter.py();
-        match self.recorded(py) {
-            Some(set) => set.bind(py).discard(waiter).map(drop),
-            None => Ok(()),
+        let found = self.inner.with(py, |inner| {
+            let Some(rare) = &mut inner.rare else { return Found::Nothing };
+            match &mut rare.awaited_by {
+                Some(Awaiters::One(one)) if one.is(waiter) => match rare.awaited_by.take() {
+                    Some(Awaiters::One(one)) => Found::Another(one),
+                    _ => Found::Nothing,
+                },
+                Some(Awaiters::Many(set)) => Found::Set(set.clone_ref(py)),
+                Some(Awaiters::One(_)) | None => Found::Nothing,
+            }
+        });
+        match found {
+            Found::Nothing => Ok(()),
+            Found::Set(set) => set.bind(py).discard(waiter).map(drop),
+            Found::Another(one) => {
+                drop(one.into_bound(py));
+                Ok(())
+            }
         }
     }
 
-    pub(super) fn recorded(&self, py: Python<'_>) -> Option<Py<PySet>> {
-        self.inner.with(py, |inner| {
-            inner.rare.as_ref().and_then(|rare| rare.awaited_by.as_ref().map(|set| set.clone_ref(py)))
-        })
+    /// Those that were recorded.
+    pub(super) fn recorded(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let found = self.inner.with(py, |inner| match inner.rare.as_ref().and_then(|rare| rare.awaited_by.as_ref()) {
+            None => Found::Nothing,
+            Some(Awaiters::One(one)) => Found::Another(one.clone_ref(py)),
+            Some(Awaiters::Many(set)) => Found::Set(set.clone_ref(py)),
+        });
+        match found {
+            Found::Nothing => Vec::new(),
+            Found::Another(one) => vec![one],
+            Found::Set(set) => set.bind(py).iter().map(Bound::unbind).collect(),
+        }
     }
 }

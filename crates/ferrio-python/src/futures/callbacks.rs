@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::notify::Notify;
 use crate::ffi::runnable::Waiter;
+use crate::handles::CallbackContext;
 
 /// One that waits.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(crate) enum Callback {
     /// An object of ours and what it does, see [`Notify`].
     Notify(Notify),
     /// A callable, to be called with the future in a context.
-    Call(Py<PyAny>, Py<PyAny>),
+    Call(Py<PyAny>, CallbackContext),
 }
 
 impl Callback {
@@ -28,7 +29,7 @@ impl Callback {
             Self::Notify(notify) => notify.traverse(visit),
             Self::Call(callable, context) => {
                 visit.call(callable)?;
-                visit.call(context)
+                context.traverse(visit)
             }
         }
     }
@@ -38,6 +39,17 @@ impl Callback {
             Self::Wake(waiter) => Self::Wake(waiter.clone_ref(py)),
             Self::Notify(notify) => Self::Notify(notify.clone_ref(py)),
             Self::Call(callable, context) => Self::Call(callable.clone_ref(py), context.clone_ref(py)),
+        }
+    }
+
+    /// Gives up one that will not be called.
+    pub(super) fn dispose(self, py: Python<'_>) {
+        match self {
+            Self::Call(callable, context) => {
+                drop(callable.into_bound(py));
+                context.dispose(py);
+            }
+            Self::Wake(_) | Self::Notify(_) => drop(self),
         }
     }
 
@@ -114,6 +126,15 @@ impl Callbacks {
             Self::Many(callbacks) => (None, Some(callbacks.iter_mut())),
         };
         one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    /// Gives up all of them.
+    pub(super) fn dispose(self, py: Python<'_>) {
+        match self {
+            Self::None => {}
+            Self::One(callback) => callback.dispose(py),
+            Self::Many(callbacks) => callbacks.into_iter().for_each(|callback| callback.dispose(py)),
+        }
     }
 
     pub(super) fn is_none(&self) -> bool {

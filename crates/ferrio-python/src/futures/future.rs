@@ -4,8 +4,9 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PySet, PyType};
+use pyo3::types::PyType;
 
+use super::awaited_by::Awaiters;
 use super::callbacks::{Callback, Callbacks};
 use super::notify::RunNotify;
 use crate::asyncio;
@@ -61,7 +62,7 @@ pub(super) struct Rare {
     pub(super) exception_traceback: Option<Py<PyAny>>,
     pub(super) source_traceback: Option<Py<PyAny>>,
     /// Who awaits this future by other means than a task's await: gather, groups, shields.
-    pub(super) awaited_by: Option<Py<PySet>>,
+    pub(super) awaited_by: Option<Awaiters>,
 }
 
 impl Inner {
@@ -130,7 +131,10 @@ impl Future {
         let Inner { callbacks, value, rare } = self.inner.into_inner();
         drop(value.map(|value| value.into_bound(py)));
         if !callbacks.is_none() || rare.is_some() {
-            attached(py, |_| drop((callbacks, rare)));
+            attached(py, |py| {
+                callbacks.dispose(py);
+                drop(rare);
+            });
         }
     }
 
@@ -406,12 +410,13 @@ impl Future {
             (LoopRef::Ours(core), Callback::Call(callable, context)) => {
                 core.get().admit(py)?;
                 let argument = Arguments::One(this.clone().into_any().unbind());
-                let handle = Handle::new(py, loop_ref.clone_ref(py), callable, argument, Some(context))?;
-                core.get().push(py, runnable::<RunHandle>(Py::new(py, handle)?));
+                let handle = Handle::create_in(core.bind(py), callable, argument, context)?;
+                core.get().push(py, runnable::<RunHandle>(handle.unbind()));
             }
             (LoopRef::Foreign(foreign), Callback::Call(callable, context)) => {
-                let (foreign, callable) = (foreign.bind(py), callable.bind(py));
-                LoopRef::call_soon(foreign, callable, Some(this.as_any()), Some(context.bind(py)))?;
+                let known = context.make(py)?;
+                context.dispose(py);
+                LoopRef::call_soon(foreign.bind(py), callable.bind(py), Some(this.as_any()), Some(&known))?;
             }
             (LoopRef::Foreign(_), Callback::Wake(_)) => {
                 debug_assert!(false, "a task waits by itself only for a future of its own, native loop");
@@ -432,7 +437,7 @@ impl Future {
             visit.call(&rare.cancelled_error)?;
             visit.call(&rare.exception_traceback)?;
             visit.call(&rare.source_traceback)?;
-            visit.call(&rare.awaited_by)
+            rare.awaited_by.iter().try_for_each(|awaiters| awaiters.traverse(visit))
         })
     }
 }

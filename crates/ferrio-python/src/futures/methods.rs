@@ -1,7 +1,5 @@
 //! What Python sees of a future.
 
-use std::ffi::CStr;
-
 use ferrio::engine::Flow;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::PyVisit;
@@ -9,16 +7,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, intern};
 
-use super::callbacks::{Callback, Callbacks};
+use super::callbacks::Callback;
 use super::future::{Future, NOT_INITIALIZED, State, invalid_state};
 use super::iter::FutureIter;
 use crate::asyncio;
 use crate::ffi::await_slots::AwaitedByItself;
 use crate::ffi::coroutine::Step;
 use crate::ffi::finalizer::Finalize;
-use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::pool::{Pool, Pooled};
-use crate::ffi::{context, newborn, raise, stop_iteration};
+use crate::ffi::{newborn, raise, stop_iteration};
 use crate::loop_ref::{LoopRef, report};
 
 #[pymethods]
@@ -78,87 +75,14 @@ impl Future {
         Self::reject(slf, exception)
     }
 
-    /// Marks the future cancelled, and schedules its callbacks. False if it was done.
-    #[pyo3(name = "cancel", signature = (msg=None))]
-    fn cancel_method(slf: &Bound<'_, Self>, msg: Option<Bound<'_, PyAny>>) -> PyResult<bool> {
-        Self::check_initialized(slf)?;
-        Self::cancel(slf, msg)
-    }
-
     /// Whether the future was cancelled.
     fn cancelled(&self, py: Python<'_>) -> bool {
         self.state(py) == State::Cancelled
     }
 
-    /// Whether there is a result, an exception or a cancellation.
-    fn done(&self, py: Python<'_>) -> bool {
-        self.loop_ref(py).is_some() && !self.is_pending(py)
-    }
-
     /// The loop that the future belongs to.
     fn get_loop<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         Ok(Self::checked_loop(slf)?.bind(slf.py()).clone())
-    }
-
-    /// Has `fn(future)` called by the loop, in `context` or a copy of the current one, when the future is done.
-    #[pyo3(signature = (r#fn, /, *, context=None))]
-    fn add_done_callback(
-        slf: &Bound<'_, Self>,
-        r#fn: Bound<'_, PyAny>,
-        context: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let py = slf.py();
-        Self::check_initialized(slf)?;
-        let context = match context {
-            Some(context) => context.unbind(),
-            None => context::copy_current(py)?,
-        };
-        Self::add_callback(slf, Callback::Call(r#fn.unbind(), context))
-    }
-
-    /// Forgets every callback that equals `fn`, and returns how many there were.
-    fn remove_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let py = slf.py();
-        Self::check_initialized(slf)?;
-        if !slf.get().is_pending(py) {
-            // What is left are notifications that are due.
-            return Ok(0);
-        }
-        let inner = &slf.get().inner;
-        let all = inner.with(py, |inner| std::mem::take(&mut inner.callbacks));
-        let mut kept = Vec::new();
-        let mut removed = 0;
-        // Comparing runs Python code, which may add callbacks: they come behind the ones that stay.
-        let mut result = Ok(());
-        for callback in all.iter() {
-            let equal = match callback {
-                // What is the same is equal, whatever it says of itself.
-                Callback::Call(callable, _) if callable.is(r#fn) => Ok(true),
-                Callback::Call(callable, _) if result.is_ok() => callable.bind(py).eq(r#fn),
-                _ => Ok(false),
-            };
-            match equal {
-                Ok(true) => removed += 1,
-                Ok(false) => kept.push(callback.clone_ref(py)),
-                Err(error) => {
-                    kept.push(callback.clone_ref(py));
-                    result = Err(error);
-                }
-            }
-        }
-        if slf.get().is_pending(py) {
-            inner.with(py, |inner| {
-                let added = std::mem::take(&mut inner.callbacks);
-                kept.extend(added.iter().map(|callback| callback.clone_ref(py)));
-                inner.callbacks = Callbacks::from_iter(kept);
-            });
-        } else {
-            for callback in kept {
-                Self::add_callback(slf, callback)?;
-            }
-        }
-        drop(all);
-        result.map(|()| removed)
     }
 
     /// A future is its own iterator, so that awaiting one allocates nothing: all that an iterator would remember,
@@ -223,10 +147,7 @@ impl Future {
             let awaiters = inner.callbacks.iter().filter_map(Callback::awaiter);
             awaiters.map(|awaiter| awaiter.clone_ref(py)).collect()
         });
-        let others = self.recorded(py);
-        if let Some(others) = others {
-            waiters.extend(others.bind(py).iter().map(Bound::unbind));
-        }
+        waiters.extend(self.recorded(py));
         if waiters.is_empty() { Ok(None) } else { PyFrozenSet::new(py, waiters).map(Some) }
     }
 
@@ -262,6 +183,7 @@ impl Future {
     fn _callbacks<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyList>>> {
         let py = slf.py();
         Self::check_initialized(slf)?;
+        Self::show_contexts(slf)?;
         let callbacks: Vec<_> =
             slf.get().inner.with(py, |inner| inner.callbacks.iter().map(|callback| callback.clone_ref(py)).collect());
         // A future that is done has none; what it keeps is due.
@@ -269,7 +191,7 @@ impl Future {
             return Ok(None);
         }
         let pairs = callbacks.into_iter().map(|callback| match callback {
-            Callback::Call(callable, context) => PyTuple::new(py, [callable, context]),
+            Callback::Call(callable, context) => PyTuple::new(py, [callable.into_bound(py), context.make(py)?]),
             Callback::Notify(notify) => PyTuple::new(py, [notify.into_callable(py)?, py.None().into_bound(py)]),
             Callback::Wake(waiter) => crate::tasks::wakeup_pair(waiter.object().bind(py)),
         });
@@ -378,27 +300,6 @@ impl AwaitedByItself for Future {
             return Step::failed(py, PyRuntimeError::new_err("await wasn't used with future"));
         }
         Step::Yielded(this.clone().into_any())
-    }
-}
-
-/// `Future.set_result`.
-pub(crate) struct SetResult;
-
-impl FastMethod for SetResult {
-    type Class = Future;
-
-    const NAME: &'static CStr = c"set_result";
-
-    const DOC: &'static CStr = c"set_result($self, result, /)\n--\n\n\
-        Marks the future done with a result, and schedules its callbacks.\n\n\
-        Raises InvalidStateError if it is done.";
-
-    #[inline]
-    fn call<'py>(this: &Bound<'py, Future>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-        let result = arguments.only("set_result", "result")?;
-        Future::check_initialized(this)?;
-        Future::resolve(this, result)?;
-        Ok(this.py().None().into_bound(this.py()))
     }
 }
 

@@ -72,6 +72,17 @@ impl Handle {
         pool::make(core.py(), Self::ours(core, callback, arguments, context)?)
     }
 
+    /// As [`create`](Self::create), for a callback that has been waiting for something with its context.
+    #[inline]
+    pub(crate) fn create_in<'py>(
+        core: &Bound<'py, LoopCore>,
+        callback: Py<PyAny>,
+        arguments: Arguments,
+        context: CallbackContext,
+    ) -> PyResult<Bound<'py, Self>> {
+        pool::make(core.py(), Self::ours_in(core, callback, arguments, context)?)
+    }
+
     #[inline(always)]
     pub(super) fn ours(
         core: &Bound<'_, LoopCore>,
@@ -79,8 +90,17 @@ impl Handle {
         arguments: Arguments,
         context: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
+        Self::ours_in(core, callback, arguments, CallbackContext::new(core.py(), context)?)
+    }
+
+    #[inline(always)]
+    fn ours_in(
+        core: &Bound<'_, LoopCore>,
+        callback: Py<PyAny>,
+        arguments: Arguments,
+        context: CallbackContext,
+    ) -> PyResult<Self> {
         let py = core.py();
-        let context = CallbackContext::new(py, context)?;
         let origin = if core.get().debug.get(py) { Some(Box::new(Origin::here(py)?)) } else { None };
         Ok(Self {
             loop_ref: LoopRef::Ours(core.clone().unbind()),

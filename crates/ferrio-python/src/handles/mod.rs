@@ -17,4 +17,4 @@ mod work;
 
 pub(crate) use handle::{Handle, RunHandle, watched};
 pub(crate) use timer::{RunTimer, TimerHandle, unless_float};
-pub(crate) use work::Arguments;
+pub(crate) use work::{Arguments, CallbackContext};

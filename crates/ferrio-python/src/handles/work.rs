@@ -59,7 +59,7 @@ impl Arguments {
 
 /// What a callback is to run in.
 #[derive(Debug)]
-pub(super) enum CallbackContext {
+pub(crate) enum CallbackContext {
     /// A context that somebody may know: it was given, or asked for, or the callback runs in it.
     Known(Py<PyAny>),
     /// A copy that nobody has seen yet.
@@ -67,8 +67,9 @@ pub(super) enum CallbackContext {
 }
 
 impl CallbackContext {
+    /// The context that was given, or else a copy of the current one.
     #[inline]
-    pub(super) fn new(py: Python<'_>, given: Option<Py<PyAny>>) -> PyResult<Self> {
+    pub(crate) fn new(py: Python<'_>, given: Option<Py<PyAny>>) -> PyResult<Self> {
         if let Some(context) = given {
             return Ok(Self::Known(context));
         }
@@ -78,7 +79,15 @@ impl CallbackContext {
         }
     }
 
-    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+    /// The context, for somebody who keeps it in the place of this.
+    pub(crate) fn make<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Known(context) => Ok(context.bind(py).clone()),
+            Self::Copy(snapshot) => snapshot.context(py),
+        }
+    }
+
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
             Self::Known(context) => Self::Known(context.clone_ref(py)),
             Self::Copy(snapshot) => Self::Copy(snapshot.clone_ref(py)),
@@ -86,14 +95,14 @@ impl CallbackContext {
     }
 
     #[inline]
-    pub(super) fn dispose(self, py: Python<'_>) {
+    pub(crate) fn dispose(self, py: Python<'_>) {
         match self {
             Self::Known(context) => drop(context.into_bound(py)),
             Self::Copy(snapshot) => snapshot.dispose(py),
         }
     }
 
-    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Known(context) => visit.call(context),
             Self::Copy(snapshot) => snapshot.traverse(visit),

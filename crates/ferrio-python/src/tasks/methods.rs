@@ -1,15 +1,18 @@
 //! What Python sees of a task.
 
+use std::ffi::CStr;
+
 use ferrio::engine::Flow;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, intern};
 
 use super::task::{Inner, Name, NewTask, Task};
 use crate::asyncio;
 use crate::ffi::finalizer::Finalize;
+use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::newborn;
 use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::thread::attached;
@@ -52,13 +55,6 @@ impl Task {
         };
         let eager_start = eager_start.map_or(Ok(false), |eager_start| eager_start.is_truthy())?;
         Self::initialize(slf, NewTask { coroutine: coro, loop_ref, name, context, eager_start })
-    }
-
-    /// Asks for CancelledError to be raised in the coroutine at its next step, with `msg`. False if the task is done.
-    #[pyo3(signature = (msg=None))]
-    fn cancel(slf: &Bound<'_, Self>, msg: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        slf.as_super().get().log_traceback_off(slf.py());
-        Self::request_cancel(slf, msg)
     }
 
     /// How many times `cancel()` was called, less the calls of `uncancel()` (asyncio 3.11).
@@ -216,6 +212,26 @@ impl Task {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         drop(slf.get().inner.take(slf.py()));
+    }
+}
+
+/// `Task.cancel`.
+pub(super) struct Cancel;
+
+impl FastMethod for Cancel {
+    type Class = Task;
+
+    const NAME: &'static CStr = c"cancel";
+
+    const DOC: &'static CStr = c"cancel($self, msg=None)\n--\n\n\
+        Asks for CancelledError to be raised in the coroutine at its next step, with `msg`. False if the task is done.";
+
+    fn call<'py>(this: &Bound<'py, Task>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        let [message] = arguments.bind("cancel", ["msg"], 0, 1)?;
+        this.as_super().get().log_traceback_off(py);
+        let is_asked = Task::request_cancel(this, message.as_deref())?;
+        Ok(PyBool::new(py, is_asked).to_owned().into_any())
     }
 }
 

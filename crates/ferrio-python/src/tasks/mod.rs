@@ -70,6 +70,7 @@ pub(crate) fn function<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, 
 /// Adds asyncio's functions on tasks.
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    method::install::<methods::Cancel>(py)?;
     pool::install::<gather::GatheringFuture>(py);
     finalizer::install::<gather::GatheringFuture>(py)?;
     await_slots::install::<Future, gather::GatheringFuture>(py);
