@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -41,7 +42,7 @@ class Load:
         flags = [f"{flag}{number}" for flag, number in options.items()]
         if CORES.load == CORES.measured:
             flags.append("-b")  # spinning, it would only keep the server from its work
-        return [_program("load_tls" if self.tls else "load"), self.mode, str(server.port), str(server.pid), *flags]
+        return [*_program("load_tls" if self.tls else "load"), self.mode, str(server.port), str(server.pid), *flags]
 
     def run(self, server: Server) -> Sample:
         """Put load on the server until every message has come back."""
@@ -60,7 +61,7 @@ class Load:
 @contextmanager
 def c_server(kind: str) -> Iterator[Server]:
     """The server in C, on the core of the caller. ``kind`` is a word that it knows, or a file for the one with TLS."""
-    command = [_program("echo_server_tls" if kind.endswith(".pem") else "echo_server"), kind]
+    command = [*_program("echo_server_tls" if kind.endswith(".pem") else "echo_server"), kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -68,9 +69,25 @@ def c_server(kind: str) -> Iterator[Server]:
         process.stdin.close()  # which ends it
 
 
-def _program(name: str) -> str:
+def _program(name: str) -> list[str]:
     """setup.sh compiles the programs into the environment whose Python runs this."""
     path = Path(sys.prefix) / "native" / name
     if not path.exists():
         raise RuntimeError(f"{path} is missing: benches/setup.sh says why")
-    return str(path)
+    return [*(_with_our_openssl() if name.endswith("_tls") else ()), str(path)]
+
+
+@functools.cache
+def _with_our_openssl() -> tuple[str, ...]:
+    """What runs a program with the OpenSSL of this interpreter, which may be much newer than the system's.
+
+    What is measured is the loop; a client that is slower than the server would hide it.
+    """
+    import _ssl  # noqa: F401, PLC0415 (which loads it)
+
+    files = {Path(line.split()[-1]) for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
+    loaders = [str(file) for file in files if file.name.startswith("ld-linux")]
+    libraries = [file for file in files if file.name.startswith(("libssl.so", "libcrypto.so", "libc.so"))]
+    if not loaders or not any(file.name.startswith("libssl.so") for file in libraries):
+        return ()
+    return (loaders[0], "--library-path", ":".join(sorted({str(file.parent) for file in libraries})))
