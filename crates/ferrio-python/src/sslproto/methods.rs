@@ -216,10 +216,10 @@ impl TlsTransport {
         self.output.with(py, |output| output.flow.is_paused())
     }
 
-    /// Whether data goes through OpenSSL without Python objects; None while that cannot be said.
+    /// Whether data goes through OpenSSL without Python objects.
     #[getter]
-    fn _is_direct(&self, py: Python<'_>) -> Option<bool> {
-        self.engine.try_use(py).map(|engine| engine.is_direct())
+    fn _is_direct(&self) -> bool {
+        self.is_direct
     }
 
     #[getter]

@@ -85,6 +85,8 @@ pub(crate) struct TlsTransport {
     context: Py<PyAny>,
     ssl_context: Py<PyAny>,
     engine: GilExclusive<Engine>,
+    /// Whether data goes through the engine without Python objects.
+    is_direct: bool,
     /// What was received and the engine has not been given.
     inbox: GilCell<Vec<u8>>,
     phase: GilCopy<Phase>,

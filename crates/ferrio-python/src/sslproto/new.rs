@@ -84,6 +84,7 @@ impl TlsTransport {
             core: new.core.clone().unbind(),
             context: context::copy_current(py)?,
             ssl_context: ssl_context.unbind(),
+            is_direct: engine.is_direct(),
             engine: GilExclusive::new(engine),
             inbox: GilCell::default(),
             phase: GilCopy::new(Phase::Unwrapped),

@@ -56,7 +56,7 @@ impl NativeProtocol for TlsProtocol {
 
     #[inline]
     fn receive(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<Ran> {
-        TlsTransport::receive(this.get().transport(this.py()), data).map(|()| Ran::Anybodys)
+        TlsTransport::receive(this.get().transport(this.py()), data)
     }
 
     const RECEIVES: bool = true;

@@ -16,6 +16,7 @@ use crate::asyncio;
 use crate::ffi::buffer::with_bytes_mut;
 use crate::ffi::bytes;
 use crate::ffi::call::call1;
+use crate::transports::native::Ran;
 use crate::transports::protocol::Receiver;
 
 /// What is decrypted right into a `bytes`, which is then shrunk, in bytes. Less is quicker copied.
@@ -33,9 +34,9 @@ impl TlsTransport {
         });
     }
 
-    /// Ciphertext has come. Where it can be decrypted at once, it is not copied.
+    /// Ciphertext has come. Where it can be decrypted at once, it is not copied. Tells whose code has run.
     #[inline]
-    pub(super) fn receive(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+    pub(super) fn receive(this: &Bound<'_, Self>, data: &[u8]) -> PyResult<Ran> {
         let py = this.py();
         let own = this.get();
         let is_simple = own.phase.get(py) == Phase::Wrapped
@@ -44,40 +45,48 @@ impl TlsTransport {
             && own.engine.try_use(py).is_some();
         if !is_simple {
             own.take_in(py, data);
-            return Self::advance(this);
+            return Self::advance(this).map(|()| Ran::Anybodys);
         }
-        Self::read_behind(this, data)?;
-        if own.flags.get(py).again { Self::advance(this) } else { Ok(()) }
+        let ran = Self::read_behind(this, data)?;
+        if own.flags.get(py).again { Self::advance(this).map(|()| Ran::Anybodys) } else { Ok(ran) }
     }
 
     /// Hands over what can be decrypted, and sends what the library, or the protocol, has to say to it.
     pub(super) fn read_some(this: &Bound<'_, Self>) -> PyResult<()> {
-        Self::read_behind(this, &[])
+        Self::read_behind(this, &[]).map(drop)
     }
 
     /// The same, with `input` behind what was received before.
-    fn read_behind(this: &Bound<'_, Self>, input: &[u8]) -> PyResult<()> {
+    fn read_behind(this: &Bound<'_, Self>, input: &[u8]) -> PyResult<Ran> {
         let py = this.py();
         let own = this.get();
         if !matches!(own.phase.get(py), Phase::Wrapped | Phase::Flushing) {
-            return Ok(());
+            return Ok(Ran::Anybodys);
         }
-        let delivered = if own.flags.get(py).reading_paused { Ok(()) } else { Self::deliver(this, input) };
+        let delivered = match own.flags.get(py).reading_paused {
+            true => Ok(Ran::Anybodys),
+            false => Self::deliver(this, input),
+        };
         // Whoever closes sends the last of it, and more.
         let sends = own.phase.get(py) != Phase::Flushing;
         delivered
-            .and_then(|()| if sends { Self::write_waiting(this, false) } else { Ok(()) })
-            .and_then(|()| Self::control_lower_reading(this))
-            .or_else(|error| Self::fatal_error(this, error, "Fatal error on SSL protocol"))
+            .and_then(|ran| if sends { Self::write_waiting(this, false).map(|()| ran) } else { Ok(ran) })
+            .and_then(|ran| Self::control_lower_reading(this).map(|()| ran))
+            .or_else(|error| Self::fatal_error(this, error, "Fatal error on SSL protocol").map(|()| Ran::Anybodys))
     }
 
-    fn deliver(this: &Bound<'_, Self>, input: &[u8]) -> PyResult<()> {
+    fn deliver(this: &Bound<'_, Self>, input: &[u8]) -> PyResult<Ran> {
         let py = this.py();
         let own = this.get();
         let mut input = input;
+        // By the library's functions, to a protocol of ours: then nobody else has been asked for anything.
+        let mut ran = if own.is_direct { Ran::Ours } else { Ran::Anybodys };
         // The protocol can do anything in between, pause or close for two.
         while matches!(own.phase.get(py), Phase::Wrapped | Phase::Flushing) && !own.flags.get(py).reading_paused {
-            let Some(receiver) = own.upper.receiver(py)? else { return Ok(()) };
+            let Some(receiver) = own.upper.receiver(py)? else { return Ok(Ran::Anybodys) };
+            if !matches!(receiver, Receiver::Native(_)) {
+                ran = Ran::Anybodys;
+            }
             // The engine keeps what it does not use.
             let input = std::mem::take(&mut input);
             let end = match &receiver {
@@ -98,8 +107,8 @@ impl TlsTransport {
                     }) else {
                         return own.put_off(py, input);
                     };
-                    if received {
-                        native.received(py)?;
+                    if received && native.received(py)? == Ran::Anybodys {
+                        ran = Ran::Anybodys;
                     }
                     end
                 }
@@ -112,10 +121,10 @@ impl TlsTransport {
             };
             match end {
                 End::Full => {}
-                End::Again => return Ok(()),
+                End::Again => return Ok(ran),
                 End::Closed => {
                     Self::tell_end(this)?;
-                    return Self::start_shutdown(this);
+                    return Self::start_shutdown(this).map(|()| Ran::Anybodys);
                 }
                 End::Failed(error) => {
                     // An alert, for one.
@@ -124,16 +133,16 @@ impl TlsTransport {
                 }
             }
         }
-        Ok(())
+        Ok(Ran::Anybodys)
     }
 
     /// Keeps input that came while the engine is in use: who uses it will come back for it.
     #[cold]
-    fn put_off(&self, py: Python<'_>, input: &[u8]) -> PyResult<()> {
+    fn put_off(&self, py: Python<'_>, input: &[u8]) -> PyResult<Ran> {
         if !input.is_empty() {
             self.take_in(py, input);
         }
-        Ok(())
+        Ok(Ran::Anybodys)
     }
 
     /// Decrypts what there is, and shows it to `keep`, which must run no Python code. `None` if the engine is in use.

@@ -124,17 +124,8 @@ impl TlsTransport {
     pub(super) fn write(this: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = this.py();
         let own = this.get();
-        let is_sendable = data.is_instance_of::<PyBytes>()
-            || data.is_instance_of::<PyByteArray>()
-            || data.is_instance_of::<PyMemoryView>();
-        if !is_sendable {
-            let class = data.get_type().name()?;
-            return Err(PyTypeError::new_err(format!("data: expecting a bytes-like instance, got {class}")));
-        }
-        if !data.is_truthy()? || !own.check_write(py)? {
-            return Ok(());
-        }
         if let Ok(bytes) = data.cast_exact::<PyBytes>()
+            && !bytes.as_bytes().is_empty()
             && own.can_write_now(py)
         {
             let bytes = bytes.as_bytes();
@@ -147,6 +138,16 @@ impl TlsTransport {
                 }
                 Err(error) => Self::fatal_error(this, error, "Fatal error on SSL protocol"),
             };
+        }
+        let is_sendable = data.is_instance_of::<PyBytes>()
+            || data.is_instance_of::<PyByteArray>()
+            || data.is_instance_of::<PyMemoryView>();
+        if !is_sendable {
+            let class = data.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("data: expecting a bytes-like instance, got {class}")));
+        }
+        if !data.is_truthy()? || !own.check_write(py)? {
+            return Ok(());
         }
         own.keep(data)?;
         Self::write_kept(this)
