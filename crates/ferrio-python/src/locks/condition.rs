@@ -75,7 +75,7 @@ impl Condition {
         let mut woken = 0.0;
         let mut position = 0;
         while woken < count
-            && let Some(waiter) = self.waiters.at(py, position)
+            && let Some(waiter) = self.waiters.at(py, position)?
         {
             if wake(&waiter, false.into_pyobject(py)?.to_owned().into_any())? {
                 woken += 1.0;
@@ -122,7 +122,7 @@ impl Condition {
     /// Wakes all tasks that wait, as notify() does.
     fn notify_all(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let count = slf.get().waiters.len(py);
+        let count = slf.get().waiters.len(py)?;
         if slf.is_exact_instance_of::<Self>() {
             return Self::notify(slf, count as f64);
         }
@@ -131,7 +131,7 @@ impl Condition {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let state = if Self::is_locked(slf)? { "locked" } else { "unlocked" };
-        describe(slf, state, slf.get().waiters.len(slf.py()))
+        describe(slf, state, slf.get().waiters.len(slf.py())?)
     }
 
     /// Makes it the condition of `lock`, whose methods it has from now on.
@@ -222,7 +222,7 @@ impl Wait {
         }
         let waiter = this.get().bound.waiter(this)?;
         Condition::unlock(this)?;
-        this.get().waiters.push(&waiter);
+        this.get().waiters.push(&waiter)?;
         self.stage = Stage::Waits(waiter.clone().unbind());
         Ok(Next::Await(waiter.into_any()))
     }
@@ -275,7 +275,7 @@ impl Frame for Wait {
         match std::mem::replace(&mut self.stage, Stage::Begins) {
             Stage::Begins => self.begin(py),
             Stage::Waits(waiter) => {
-                self.condition.get().waiters.remove(py, &waiter);
+                self.condition.get().waiters.remove(py, &waiter)?;
                 self.reacquire(py, outcome.err().map(|error| error.into_value(py)))
             }
             Stage::Reacquires(mut reacquire) => {

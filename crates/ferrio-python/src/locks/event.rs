@@ -36,7 +36,7 @@ impl Event {
             return Ok(());
         }
         let mut position = 0;
-        while let Some(waiter) = self.waiters.at(py, position) {
+        while let Some(waiter) = self.waiters.at(py, position)? {
             wake(&waiter, true.into_pyobject(py)?.to_owned().into_any())?;
             position += 1;
         }
@@ -80,7 +80,7 @@ impl Event {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (py, event) = (slf.py(), slf.get());
-        describe(slf, if event.is_set(py) { "set" } else { "unset" }, event.waiters.len(py))
+        describe(slf, if event.is_set(py) { "set" } else { "unset" }, event.waiters.len(py)?)
     }
 
     #[getter(_value)]
@@ -136,11 +136,11 @@ impl Frame for Wait {
     fn step<'py>(&mut self, py: Python<'py>, outcome: Outcome<'py>) -> PyResult<Next<'py>> {
         let event = self.event.bind(py);
         if let Some(waiter) = self.waiter.take() {
-            event.get().waiters.remove(py, &waiter);
+            event.get().waiters.remove(py, &waiter)?;
             outcome?;
         } else if !event.get().value.get(py) {
             let waiter = event.get().bound.waiter(event)?;
-            event.get().waiters.push(&waiter);
+            event.get().waiters.push(&waiter)?;
             self.waiter = Some(waiter.clone().unbind());
             return Ok(Next::Await(waiter.into_any()));
         }

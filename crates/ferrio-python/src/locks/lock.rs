@@ -46,12 +46,12 @@ impl Lock {
 
     /// Takes the lock if it is free and nobody is before us.
     #[inline]
-    fn try_acquire(&self, py: Python<'_>) -> bool {
-        let free = !self.locked.get(py) && !self.waiters.any_not_cancelled(py);
+    fn try_acquire(&self, py: Python<'_>) -> PyResult<bool> {
+        let free = !self.locked.get(py) && !self.waiters.any_not_cancelled(py)?;
         if free {
             self.locked.set(py, true);
         }
-        free
+        Ok(free)
     }
 
     /// # Errors
@@ -68,7 +68,7 @@ impl Lock {
     /// Wakes the first in line, unless it has been woken and has yet to come.
     #[inline]
     fn wake_first(&self, py: Python<'_>) -> PyResult<()> {
-        match self.waiters.at(py, 0) {
+        match self.waiters.at(py, 0)? {
             Some(first) => wake(&first, true.into_pyobject(py)?.to_owned().into_any()).map(drop),
             None => Ok(()),
         }
@@ -106,7 +106,7 @@ impl Lock {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (py, lock) = (slf.py(), slf.get());
         let state = if lock.is_locked(py) { "locked" } else { "unlocked" };
-        describe(slf, state, lock.waiters.len(py))
+        describe(slf, state, lock.waiters.len(py)?)
     }
 
     #[getter(_locked)]
@@ -170,7 +170,7 @@ impl Acquire {
         let lock = self.lock.bind(py);
         let waiter = lock.get().bound.waiter(lock)?;
         lock.get().contended.set(py, true);
-        lock.get().waiters.push(&waiter);
+        lock.get().waiters.push(&waiter)?;
         self.waiter = Some(waiter.clone().unbind());
         Ok(Next::Await(waiter.into_any()))
     }
@@ -180,10 +180,10 @@ impl Frame for Acquire {
     #[inline]
     fn step<'py>(&mut self, py: Python<'py>, outcome: Outcome<'py>) -> PyResult<Next<'py>> {
         let Some(waiter) = self.waiter.take() else {
-            return if self.lock.get().try_acquire(py) { self.acquired(py) } else { self.wait(py) };
+            return if self.lock.get().try_acquire(py)? { self.acquired(py) } else { self.wait(py) };
         };
         let lock = self.lock.get();
-        lock.waiters.remove(py, &waiter);
+        lock.waiters.remove(py, &waiter)?;
         match outcome {
             Ok(_) => {
                 lock.locked.set(py, true);

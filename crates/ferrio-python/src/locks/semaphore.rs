@@ -132,22 +132,22 @@ impl Semaphore {
 
     /// Whether who comes now must wait: there is nothing left, or others were before.
     #[inline]
-    fn is_locked(&self, py: Python<'_>) -> bool {
-        self.value.get(py) == Permits::Whole(0) || self.waiters.any_not_cancelled(py)
+    fn is_locked(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.value.get(py) == Permits::Whole(0) || self.waiters.any_not_cancelled(py)?)
     }
 
     /// As a subclass has it.
     fn is_locked_to(this: &Bound<'_, Self>) -> PyResult<bool> {
         let py = this.py();
         if this.is_exact_instance_of::<Self>() || this.is_exact_instance_of::<BoundedSemaphore>() {
-            return Ok(this.get().is_locked(py));
+            return this.get().is_locked(py);
         }
         this.call_method0(intern!(py, "locked"))?.is_truthy()
     }
 
     /// Gives a permit to the first in line; false if there is nobody.
     fn wake_next(&self, py: Python<'_>) -> PyResult<bool> {
-        let Some(first) = self.waiters.first_pending(py) else { return Ok(false) };
+        let Some(first) = self.waiters.first_pending(py)? else { return Ok(false) };
         self.add(py, -1);
         wake(&first, true.into_pyobject(py)?.to_owned().into_any())
     }
@@ -176,7 +176,7 @@ impl Semaphore {
     }
 
     /// Whether who comes now must wait.
-    fn locked(&self, py: Python<'_>) -> bool {
+    fn locked(&self, py: Python<'_>) -> PyResult<bool> {
         self.is_locked(py)
     }
 
@@ -191,7 +191,7 @@ impl Semaphore {
             true => "locked".to_owned(),
             false => format!("unlocked, value:{}", semaphore.value.get(py).to_object(py)?),
         };
-        describe(slf, &state, semaphore.waiters.len(py))
+        describe(slf, &state, semaphore.waiters.len(py)?)
     }
 
     #[getter(_value)]
@@ -318,7 +318,7 @@ impl Acquire {
         let semaphore = self.semaphore.bind(py);
         let waiter = semaphore.get().bound.waiter(semaphore)?;
         semaphore.get().contended.set(py, true);
-        semaphore.get().waiters.push(&waiter);
+        semaphore.get().waiters.push(&waiter)?;
         self.waiter = Some(waiter.clone().unbind());
         Ok(Next::Await(waiter.into_any()))
     }
@@ -336,7 +336,7 @@ impl Frame for Acquire {
             return self.acquired(py);
         };
         let semaphore = self.semaphore.get();
-        semaphore.waiters.remove(py, &waiter);
+        semaphore.waiters.remove(py, &waiter)?;
         if let Err(error) = &outcome
             && cancelled_error::is(error.value(py))
             && matches!(waiter.get().state(py), State::Returned | State::Raised)

@@ -17,7 +17,7 @@ use crate::locks::waiters::Waiters;
 /// Queues up among `waiters`, which are of `queue`.
 fn wait<'py>(queue: &Bound<'py, Queue>, waiters: &Waiters, place: &mut Option<Py<Future>>) -> PyResult<Next<'py>> {
     let waiter = queue.get().bound.waiter(queue)?;
-    waiters.push(&waiter);
+    waiters.push(&waiter)?;
     *place = Some(waiter.clone().unbind());
     Ok(Next::Await(waiter.into_any()))
 }
@@ -30,7 +30,7 @@ fn give_up(
     is_ours: impl FnOnce() -> PyResult<bool>,
 ) -> PyResult<()> {
     Future::cancel(waiter.bind(py), None)?;
-    waiters.remove(py, waiter);
+    waiters.remove(py, waiter)?;
     if is_ours()? && waiter.get().state(py) != State::Cancelled {
         Queue::wake_next(py, waiters)?;
     }

@@ -109,8 +109,8 @@ impl Queue {
             text += &format!(" _queue={}", self.items.to_list(py)?.repr()?);
         }
         for (name, waiters) in [("_getters", &self.getters), ("_putters", &self.putters)] {
-            if waiters.len(py) > 0 {
-                text += &format!(" {name}[{}]", waiters.len(py));
+            if waiters.len(py)? > 0 {
+                text += &format!(" {name}[{}]", waiters.len(py)?);
             }
         }
         if self.unfinished.get(py) != 0 {

@@ -196,7 +196,7 @@ impl Queue {
     /// Wakes the first who waits and is not done for already.
     #[inline]
     pub(super) fn wake_next(py: Python<'_>, waiters: &Waiters) -> PyResult<()> {
-        while let Some(waiter) = waiters.pop(py) {
+        while let Some(waiter) = waiters.pop(py)? {
             if wake(&waiter, py.None().into_bound(py))? {
                 break;
             }
@@ -249,7 +249,7 @@ impl Queue {
             queue.finish_if_done(py)?;
         }
         for waiters in [&queue.getters, &queue.putters] {
-            while let Some(waiter) = waiters.pop(py) {
+            while let Some(waiter) = waiters.pop(py)? {
                 wake(&waiter, py.None().into_bound(py))?;
             }
         }

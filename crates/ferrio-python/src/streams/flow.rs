@@ -15,7 +15,7 @@ use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method::CallArguments;
 use crate::ffi::{newborn, pool};
 use crate::futures::Future;
-use crate::locks::waiters::{Waiters, wake};
+use crate::locks::waiters::{Waiters, fail, wake};
 use crate::loop_ref::LoopRef;
 
 /// A protocol's flow control: who drains waits from pause_writing() to resume_writing().
@@ -81,15 +81,14 @@ impl FlowControlMixin {
         }
         self.for_each_waiter(py, |waiter| match exc.is_none() {
             true => wake(waiter, py.None().into_bound(py)).map(drop),
-            false if waiter.get().is_pending(py) => Future::reject(waiter, exc.clone()),
-            false => Ok(()),
+            false => fail(waiter, exc.clone()),
         })
     }
 
     /// To wake one can run Python code, so that positions are looked up anew.
-    fn for_each_waiter(&self, py: Python<'_>, f: impl Fn(&Bound<'_, Future>) -> PyResult<()>) -> PyResult<()> {
+    fn for_each_waiter(&self, py: Python<'_>, f: impl Fn(&Bound<'_, PyAny>) -> PyResult<()>) -> PyResult<()> {
         let mut position = 0;
-        while let Some(waiter) = self.waiters.at(py, position) {
+        while let Some(waiter) = self.waiters.at(py, position)? {
             f(&waiter)?;
             position += 1;
         }
@@ -241,12 +240,12 @@ impl Frame for Drain {
         match self.waiter.take() {
             None => {
                 let waiter = flow.future(py)?;
-                flow.waiters.push(&waiter);
+                flow.waiters.push(&waiter)?;
                 self.waiter = Some(waiter.clone().unbind());
                 Ok(Next::Await(waiter.into_any()))
             }
             Some(waiter) => {
-                flow.waiters.remove(py, &waiter);
+                flow.waiters.remove(py, &waiter)?;
                 outcome?;
                 Ok(Next::Return(py.None().into_bound(py)))
             }
