@@ -126,6 +126,13 @@ def loop(loop_factory, exceptions):
         loop.close()
 
 
+@pytest.fixture(params=["direct", "portable"])
+def engine(request, monkeypatch):
+    """Which way TLS takes to OpenSSL, by the variable that users have."""
+    monkeypatch.setenv("FERRIO_TLS", request.param)
+    return request.param
+
+
 @pytest.fixture
 def events():
     """A list to record events in."""

@@ -35,4 +35,5 @@ def opened(name, *modules):
 
 def of_tests(module):
     """The modules whose `asyncio` a test of `module` means."""
-    return (module, sys.modules["support.peers"]) if "support.peers" in sys.modules else (module,)
+    names = ("support.peers", "support.tls")
+    return (module, *(sys.modules[name] for name in names if name in sys.modules))

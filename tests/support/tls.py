@@ -1,4 +1,4 @@
-"""TLS contexts, and a peer that is driven record by record."""
+"""TLS contexts, a peer that is driven record by record, and connections with both ends on the loop."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,9 @@ import socket
 import ssl
 from pathlib import Path
 
-from .peers import turns
+import pytest
+
+from .peers import Recording, turns
 
 CERTIFICATES = Path(__file__).parent.parent / "certificates"
 AUTHORITY = CERTIFICATES / "ca.pem"
@@ -164,3 +166,71 @@ async def listening():
         finally:
             for sock in accepted:
                 sock.close()
+
+
+versions = pytest.mark.parametrize("version", [TLS12, TLS13], ids=["1.2", "1.3"])
+
+
+class Accepted(Recording):
+    """A server's protocol: the test gets it from a queue."""
+
+    def __init__(self, record, made, **on):
+        super().__init__(record, **on)
+        self.made = made
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.made.put_nowait(self)
+
+
+class Plain(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+
+def echo(protocol):
+    protocol.transport.write(bytes(protocol.data))
+    protocol.data.clear()
+
+
+async def outcome(awaitable):
+    """What is raised, without the line of C that CPython puts into the text."""
+    try:
+        await awaitable
+    except Exception as error:
+        return type(error).__name__, str(error).partition(" (_ssl.c")[0]
+    return "nothing raised"
+
+
+@contextlib.asynccontextmanager
+async def connected(case, server=None, client=None, server_on=None, **client_on):
+    """Two ends on the loop under test: the client's protocol and the server's, both recording."""
+    loop = asyncio.get_running_loop()
+    made = asyncio.Queue()
+    listener = await loop.create_server(
+        lambda: Accepted(lambda *event: case("server", *event), made, **(server_on or {})),
+        "127.0.0.1",
+        0,
+        ssl=server or server_context(),
+    )
+    _, ours = pair = await loop.create_connection(
+        lambda: Recording(lambda *event: None, **client_on),
+        *listener.sockets[0].getsockname(),
+        ssl=client or client_context(),
+        server_hostname="localhost",
+    )
+    theirs = await made.get()
+    del pair, _
+    try:
+        yield ours, theirs
+    finally:
+        for protocol in (ours, theirs):
+            if protocol.transport:
+                protocol.transport.abort()
+            await protocol.lost
+        listener.close()
+
+
+def encrypted(peer, data):
+    peer.ssl.write(data)
+    return peer.outgoing.read()
