@@ -26,6 +26,9 @@ import time
 
 import ferrio
 
+#: The streams of both work on both loops.
+STREAMS = (asyncio, ferrio)
+
 LOOPS = {"ferrio": ferrio.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 #: Conversations at a time.
@@ -125,13 +128,9 @@ class Soak:
         self.servers = [
             await loop.create_server(Echo, "127.0.0.1", 0, backlog=1000),
             await loop.create_unix_server(Echo, path),
-            await asyncio.start_server(self.serve_stream, "127.0.0.1", 0, backlog=1000),
+            *[await streams.start_server(self.serve_stream, "127.0.0.1", 0, backlog=1000) for streams in STREAMS],
         ]
-        self.addresses = [
-            self.servers[0].sockets[0].getsockname(),
-            path,
-            self.servers[2].sockets[0].getsockname(),
-        ]
+        self.addresses = [server.sockets[0].getsockname() for server in self.servers]
         self.udp, _ = await loop.create_datagram_endpoint(UdpEcho, local_addr=("127.0.0.1", 0))
 
     async def serve_stream(self, reader, writer):
@@ -202,10 +201,11 @@ class Soak:
         sizes = self.sizes()
         sent = pattern(sum(sizes), self.random.random())
         address = self.random.choice(self.addresses)
+        streams = self.random.choice(STREAMS)
         if isinstance(address, str):
-            reader, writer = await asyncio.open_unix_connection(address)
+            reader, writer = await streams.open_unix_connection(address)
         else:
-            reader, writer = await asyncio.open_connection(*address)
+            reader, writer = await streams.open_connection(*address)
         received = bytearray()
         try:
             at = 0
@@ -214,7 +214,7 @@ class Soak:
                 at += size
                 # The other way round both sides could wait for each other.
                 while len(received) < at:
-                    data = await reader.read(1 << 16)
+                    data = await reader.read(self.random.choice([1 << 10, 1 << 16, 1 << 18]))
                     if not data:
                         raise Disturbed
                     received += data
