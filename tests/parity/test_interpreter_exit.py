@@ -165,3 +165,33 @@ def test_signal_handlers_of_a_loop_that_goes_with_the_interpreter(name):
     assert "unclosed event loop" in complaints
     assert "skipping signal handlers removal" in complaints
     assert "ImportError" not in complaints
+
+
+@pytest.mark.parametrize("streams", ["asyncio", "ferrio"])
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+def test_a_program_that_closes_and_does_not_wait_ends_quietly(name, streams):
+    """The runner gives the loop the turns in which connections end."""
+    printed, errors, status = run_script(
+        name,
+        f"""
+        streams = {streams}
+
+        async def serve(reader, writer):
+            writer.write(await reader.read(100))
+            writer.close()
+
+        async def main():
+            server = await streams.start_server(serve, "127.0.0.1", 0)
+            reader, writer = await streams.open_connection(*server.sockets[0].getsockname())
+            process = await streams.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+            writer.write(b"hello")
+            print(await reader.read(100), await process.communicate(b"world"))
+            writer.close()
+            server.close()
+
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(main())
+        """,
+        options=["-X", "dev", "-W", "error"],
+    )
+    assert (printed, errors, status) == (["b'hello' (b'world', None)"], "", 0)
