@@ -1,6 +1,7 @@
 """The order of a turn, `stop()`, and that nobody starves."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -326,3 +327,32 @@ class TestFairness:
 
         recorded, _ = parity(body)
         assert recorded == [("done", 0), ("done", 1), ("done", 2), ("other", 0), ("other", 1), ("other", 2)]
+
+
+@pytest.mark.ferrio_only("asyncio serves everybody else twice before")
+def test_nobody_waits_for_two_rounds(loop):
+    """What becomes ready right behind a wait that found everybody ready."""
+    served = []
+    with contextlib.ExitStack() as stack:
+        pairs = [tuple(map(stack.enter_context, socket.socketpair())) for _ in range(51)]
+        late = len(pairs) - 1
+
+        def serve(number):
+            ours, theirs = pairs[number]
+            ours.recv(1)
+            served.append(number)
+            if number == late:
+                loop.stop()
+                return
+            if len(served) == 1:
+                pairs[late][1].send(b"x")
+            theirs.send(b"x")
+
+        for number, (ours, theirs) in enumerate(pairs):
+            loop.add_reader(ours, serve, number)
+            if number != late:
+                theirs.send(b"x")
+        loop.run_forever()
+        for ours, _ in pairs:
+            loop.remove_reader(ours)
+    assert served.index(late) <= len(pairs) + 16

@@ -14,8 +14,18 @@ use super::{
 };
 use crate::sys::Events;
 
-/// How many events one wait may report. What is left is reported by the next.
-const EVENTS: usize = 1024;
+/// How many events one wait may report at most. What is left is reported by the next.
+const MOST_EVENTS: usize = 1024;
+
+/// How many events a wait may report when nothing else is ready; else as many as there is other work, so that neither keeps
+/// the other waiting.
+///
+/// Not all that there are: the kernel's list of what is ready is not in the order in which it became so. What a wait
+/// reports goes to the end of the list at once, before anything is done about it, and keeps its place there when it
+/// becomes ready again. Who becomes ready right behind a wait for all of fifty is therefore behind all of them in the next
+/// one too, and is served two rounds later. A few at a time, the list turns like a wheel, and nobody waits for more than
+/// one round. It also means that what was received is used before too much else is.
+const FEW_EVENTS: usize = 16;
 
 /// While nothing but the loop's own work is ready, and no descriptor is watched, the kernel is asked only once in this
 /// many turns: nobody can tell the difference but by the system calls that are not made. What other threads hand over
@@ -224,7 +234,9 @@ impl EventLoop {
             stats::add(&self.stats.blocking_waits, 1);
         }
         // Taken out for the wait: signal handlers that run in it may run another turn of this loop's code.
-        let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS));
+        let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(MOST_EVENTS));
+        // Whoever runs the loop turn by turn sees all that is ready.
+        events.limit(if hurried { MOST_EVENTS } else { self.ready.len().max(FEW_EVENTS) });
         let poller = self.reactor.poller()?;
         let mut spin = self.spin.get();
         // Only a descriptor's other end can be so quick.

@@ -51,6 +51,8 @@ pub struct Readiness {
 /// The buffer that a wait fills.
 pub struct Events {
     buffer: Box<[libc::epoll_event]>,
+    /// How many the next wait may report.
+    limit: usize,
     filled: usize,
 }
 
@@ -58,7 +60,12 @@ impl Events {
     /// Room for `capacity` events a wait; what does not fit is reported by the next.
     pub fn with_capacity(capacity: usize) -> Self {
         let empty = libc::epoll_event { events: 0, u64: 0 };
-        Self { buffer: vec![empty; capacity].into(), filled: 0 }
+        Self { buffer: vec![empty; capacity].into(), limit: capacity, filled: 0 }
+    }
+
+    /// Has the next waits report `limit` events at most, one at least; not more than there is room for.
+    pub fn limit(&mut self, limit: usize) {
+        self.limit = limit.max(1).min(self.buffer.len());
     }
 
     /// The events of the last wait.
@@ -187,14 +194,14 @@ impl Poller {
             tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
-        // SAFETY: the kernel writes at most `len` events to the buffer, which is borrowed mutably for the call, and
-        // reads one timespec; the signal mask may be null.
+        // SAFETY: the kernel writes at most `limit` events to the buffer, which has room for as many and is borrowed
+        // mutably for the call, and reads one timespec; the signal mask may be null.
         let count = unsafe {
             libc::syscall(
                 libc::SYS_epoll_pwait2,
                 self.epoll.as_raw_fd(),
                 events.buffer.as_mut_ptr(),
-                events.capacity(),
+                events.most(),
                 &raw const timeout,
                 std::ptr::null::<libc::sigset_t>(),
                 0usize,
@@ -204,9 +211,10 @@ impl Poller {
     }
 
     fn wait_millis(&self, events: &mut Events, millis: libc::c_int) -> io::Result<usize> {
-        // SAFETY: the kernel writes at most `capacity` events to the buffer, which is borrowed mutably for the call.
+        // SAFETY: the kernel writes at most `limit` events to the buffer, which has room for as many and is borrowed
+        // mutably for the call.
         let count =
-            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.buffer.as_mut_ptr(), events.capacity(), millis) };
+            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.buffer.as_mut_ptr(), events.most(), millis) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 }
@@ -222,7 +230,7 @@ fn borrow<'a>(fd: RawFd) -> io::Result<BorrowedFd<'a>> {
 }
 
 impl Events {
-    fn capacity(&self) -> libc::c_int {
-        libc::c_int::try_from(self.buffer.len()).unwrap_or(libc::c_int::MAX)
+    fn most(&self) -> libc::c_int {
+        libc::c_int::try_from(self.limit).unwrap_or(libc::c_int::MAX)
     }
 }
