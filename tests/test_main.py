@@ -1,7 +1,9 @@
 """The command line: a program runs as python itself would run it."""
 
+import py_compile
 import subprocess
 import sys
+import zipapp
 import zipfile
 
 import pytest
@@ -80,6 +82,28 @@ def test_a_zip_file(tmp_path):
     assert ferrio_command(archive, "a", "-b").stdout == PRINTED
 
 
+def test_a_zip_file_that_can_be_executed(tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__main__.py").write_text(PROGRAM)
+    zipapp.create_archive(tmp_path / "app", tmp_path / "program.pyz", interpreter="/usr/bin/env python3")
+    assert ferrio_command(tmp_path / "program.pyz", "a", "-b").stdout == PRINTED
+
+
+def test_a_compiled_file(script):
+    compiled = py_compile.compile(str(script), str(script.with_name("compiled.pyc")))
+    assert ferrio_command(compiled, "a", "-b").stdout == PRINTED
+
+
+def test_a_file_that_is_a_pipe():
+    # As a shell's <(...): what was read of it once is gone.
+    assert ferrio_command("/dev/stdin", "a", "-b", input=PROGRAM).stdout == PRINTED
+
+
+def test_options_with_their_value_attached(script):
+    assert ferrio_command("-mprogram", "a", "-b", cwd=script.parent).stdout == PRINTED
+    assert ferrio_command("-c" + PROGRAM, "a", "-b").stdout == PRINTED
+
+
 LOOK = """\
 import sys
 print(sys.argv, sys.path[0], __name__)
@@ -92,6 +116,14 @@ def test_what_a_file_finds(tmp_path):
     path.write_text(LOOK + "print(__file__, __spec__)")
     assert_like_python(path, "x")
     assert_like_python("look.py", "x", cwd=tmp_path)
+    assert_like_python("./look.py", "x", cwd=tmp_path)
+
+
+def test_what_a_directory_finds(tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__main__.py").write_text(LOOK + "print(__file__, __spec__.name)")
+    assert_like_python("app", "x", cwd=tmp_path)
+    assert_like_python("./app/", "x", cwd=tmp_path)
 
 
 def test_what_a_module_finds(tmp_path):
@@ -135,9 +167,8 @@ def test_an_excepthook_of_the_program(tmp_path):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    result = ferrio_command(tmp_path / "nothing.py")
-    assert result.returncode == 2
-    assert "can't open file" in result.stderr
+    assert assert_like_python(tmp_path / "nothing.py").returncode == 2
+    assert_like_python("./nothing.py", cwd=tmp_path)
 
 
 def test_the_main_module_can_be_pickled_from(tmp_path):

@@ -1,11 +1,14 @@
 """Runs an unmodified asyncio program on ferrio: the `python -m ferrio` and `ferrio` commands."""
 
 import linecache
+import marshal
 import os
+import pkgutil
 import runpy
 import sys
 from collections.abc import Callable
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from importlib.util import MAGIC_NUMBER
 from types import ModuleType, TracebackType
 
 import ferrio
@@ -44,6 +47,10 @@ def main() -> None:
             run = as_module(name, rest)
         case ["-c", code, *rest]:
             run = as_text(code, rest)
+        case [option, *rest] if option[:2] == "-m" != option:  # Python takes -mMODULE as well.
+            run = as_module(option[2:], rest)
+        case [option, *rest] if option[:2] == "-c" != option:
+            run = as_text(option[2:], rest)
         case [option, *_] if option.startswith("-") and option != "-":
             print(f"{program}: {option}: no such option, or it lacks its argument; try --help", file=sys.stderr)
             sys.exit(2)
@@ -89,32 +96,35 @@ def as_file(path: str, arguments: list[str]) -> Callable[[], None]:
             module.__file__ = "<stdin>"
             exec(compile(sys.stdin.buffer.read(), "<stdin>", "exec"), module.__dict__)
             return
-        if not is_script(path):
-            sys.path.insert(0, path)
+        if pkgutil.get_importer(path) is not None:
+            sys.path.insert(0, full_path)
             runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
             return
         set_path(os.path.dirname(os.path.realpath(path)))
-        module.__file__ = os.path.abspath(path)
-        module.__loader__ = SourceFileLoader("__main__", module.__file__)
+        module.__file__ = full_path
         if sys.version_info < (3, 15):  # From then on modules have it no more.
             module.__dict__["__cached__"] = None
+        # Once: what is behind the name may be a pipe.
         with open(path, "rb") as file:
-            source = file.read()
-        exec(compile(source, module.__file__, "exec"), module.__dict__)
+            program = file.read()
+        if program.startswith(MAGIC_NUMBER):
+            module.__loader__ = SourcelessFileLoader("__main__", module.__file__)
+            code = marshal.loads(program[16:])  # Behind a header.
+        else:
+            module.__loader__ = SourceFileLoader("__main__", module.__file__)
+            code = compile(program, module.__file__, "exec")
+        exec(code, module.__dict__)
 
-    if path != "-" and not os.path.exists(path):
-        print(f"{sys.executable}: can't open file {os.path.abspath(path)!r}: no such file", file=sys.stderr)
-        sys.exit(2)
+    full_path = os.path.join(os.getcwd(), path)  # Not a tidy one: python leaves "." and ".." in it.
+    if path != "-":
+        try:
+            os.stat(path)
+        except OSError as error:
+            reason = f"[Errno {error.errno}] {error.strerror}"
+            print(f"{sys.executable}: can't open file {full_path!r}: {reason}", file=sys.stderr)
+            sys.exit(2)
     sys.argv = [path, *arguments]
     return run
-
-
-def is_script(path: str) -> bool:
-    """Whether the path is a file of source text, not something to import __main__ from."""
-    if os.path.isdir(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(4) != b"PK\x03\x04"
 
 
 def new_main() -> ModuleType:
