@@ -183,6 +183,39 @@ def test_the_main_module_can_be_pickled_from(tmp_path):
     assert ferrio_command(path).stdout == "[2, 4]\n"
 
 
+CHILDREN = """\
+import asyncio
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+async def module():
+    return type(asyncio.get_running_loop()).__module__, asyncio.Task.__module__
+
+def loop(_):
+    return asyncio.run(module())
+
+def loop_of_a_child(method):
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        return list(pool.map(loop, [None]))
+
+if __name__ == "__main__":
+    method = sys.argv[1]
+    print(loop_of_a_child(method))
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        print(list(pool.map(loop_of_a_child, [method])))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_of_multiprocessing(tmp_path, method):
+    path = tmp_path / "children.py"
+    path.write_text(CHILDREN)
+    result = ferrio_command(path, method)
+    assert result.stdout == "[('ferrio', 'ferrio')]\n[[('ferrio', 'ferrio')]]\n", result.stderr
+    assert "asyncio.unix_events" in python_command(path, method).stdout
+
+
 def test_version():
     assert ferrio_command("--version").stdout.startswith(f"ferrio {ferrio.__version__} (Python 3.")
 

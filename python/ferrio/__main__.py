@@ -12,6 +12,7 @@ from importlib.util import MAGIC_NUMBER
 from types import ModuleType, TracebackType
 
 import ferrio
+from ferrio import _children
 
 HELP = """\
 usage: {program} [FILE | -m MODULE | -c CODE] [ARGS ...]
@@ -57,6 +58,7 @@ def main() -> None:
         case [path, *rest]:
             run = as_file(path, rest)
     ferrio.install()
+    _children.follow()
     try:
         run()
     except BaseException as error:
