@@ -4,6 +4,7 @@ import asyncio
 import collections.abc
 import gc
 import inspect
+import types
 import warnings
 import weakref
 
@@ -75,8 +76,69 @@ class TestByHand:
             next(iterator)
         assert stopped.value.value == (1, 2)
 
+    def test_what_is_returned_by_await(self, sleep):
+        """An iterator with the coroutine's methods."""
+        for method, argument in [("send", None), ("throw", ValueError("no"))]:
+            coroutine = sleep(0)
+            iterator = coroutine.__await__()
+            assert iter(iterator) is iterator
+            assert next(iterator) is None
+            assert raised(getattr(iterator, method), argument)[0] in ("StopIteration", "ValueError")
+            assert raised(coroutine.send, None)[1] == "cannot reuse already awaited coroutine"
+        iterator = sleep(0).__await__()
+        iterator.close()
+        assert raised(next, iterator)[0] == "RuntimeError"
+
 
 class TestKind:
+    def test_is_no_iterable(self, sleep):
+        """Who forgets an `await` is told, and what takes lists apart leaves it whole."""
+        coroutine = sleep(0)
+        for consume in (iter, list, tuple, dict, sorted, set):
+            assert raised(consume, coroutine) == ("TypeError", "'coroutine' object is not iterable")
+        with pytest.raises(TypeError):
+            for _ in coroutine:
+                pass
+        with pytest.raises(TypeError):
+            _, _ = coroutine
+        assert not isinstance(coroutine, collections.abc.Iterable)
+        assert not isinstance(coroutine, collections.abc.Iterator)
+        assert not hasattr(coroutine, "__iter__")
+        coroutine.close()
+
+    def test_not_in_a_coroutine_either(self, loop, sleep):
+        async def main():
+            coroutine = sleep(0)
+            with pytest.raises(TypeError, match="not iterable"):
+                list(coroutine)
+            return await coroutine
+
+        assert loop.run_until_complete(main()) is None
+
+    def test_yielded_from(self, loop, sleep):
+        """By a generator that is a coroutine, and by a plain one that goes through `__await__`."""
+
+        @types.coroutine
+        def generator():
+            return (yield from sleep(0, "generator"))
+
+        class Awaitable:
+            def __await__(self):
+                return (yield from sleep(0, "awaitable").__await__())
+
+        def plain():
+            coroutine = sleep(0)
+            try:
+                yield from coroutine
+            finally:
+                coroutine.close()
+
+        async def main():
+            assert raised(next, plain())[0] == "TypeError"
+            return await generator(), await Awaitable()
+
+        assert loop.run_until_complete(main()) == ("generator", "awaitable")
+
     def test_is_a_coroutine(self, sleep):
         coroutine = sleep(0)
         assert asyncio.iscoroutine(coroutine)

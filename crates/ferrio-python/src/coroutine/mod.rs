@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this one | the coroutine object, which drives a body and awaits for it |
 //! | [`body`] | a body written as an `async` block |
+//! | [`wrapper`] | what Python gets that asks for `__await__()` |
 //!
 //! A body is a [`Frame`]: a state machine that is stepped when the coroutine is, and says whether it returns or what it
 //! waits for. What is awaited, a future of ours or anything else with an `__await__`, is the coroutine's business; the
@@ -17,6 +18,7 @@
 //! object, and stays there while it runs.
 
 mod body;
+mod wrapper;
 
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
@@ -37,6 +39,7 @@ use crate::ffi::thread::attached;
 use crate::futures::{Future, thrown};
 
 pub(crate) use body::await_;
+use wrapper::CoroutineWrapper;
 
 /// What came of what a frame waited for; `None` when it is stepped for the first time.
 pub(crate) type Outcome<'py> = PyResult<Bound<'py, PyAny>>;
@@ -365,6 +368,18 @@ impl Driven for Coroutine {
         this.get().drive(this.py(), Some(failure))
     }
 
+    /// Only for a generator that is a coroutine: the interpreter lets nobody else iterate its own.
+    fn iterate<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        let frame = py.import("sys")?.call_method1(intern!(py, "_getframe"), (0,))?;
+        let flags: u32 = frame.getattr(intern!(py, "f_code"))?.getattr(intern!(py, "co_flags"))?.extract()?;
+        // inspect.CO_ITERABLE_COROUTINE, which the language has fixed.
+        if flags & 0x100 != 0 {
+            return Ok(this.clone().into_any());
+        }
+        Err(PyTypeError::new_err("'coroutine' object is not iterable"))
+    }
+
     fn is_created(this: &Bound<'_, Self>) -> bool {
         this.get().is_in(this.py(), Stage::Created)
     }
@@ -395,12 +410,9 @@ fn as_result(step: Step<'_>) -> PyResult<Bound<'_, PyAny>> {
 
 #[pymethods]
 impl Coroutine {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
+    /// For who calls it; the interpreter's `await` takes the slot.
+    fn __await__(slf: Py<Self>) -> CoroutineWrapper {
+        CoroutineWrapper::new(slf)
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

@@ -2,7 +2,8 @@
 //!
 //! Who drives a coroutine from C resumes it by `am_send`, the `await` of an interpreter's own coroutine by `tp_iternext`,
 //! and finds it by `am_await`. These fill the three for a class whose objects are coroutines. The methods of the same
-//! meaning, which PyO3 makes, stay for callers who look them up.
+//! meaning, which PyO3 makes, stay for callers who look them up. A generator that is a coroutine asks for `tp_iter`, which
+//! is filled without an `__iter__`: what looks for that takes a coroutine for no iterable.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -22,6 +23,13 @@ pub(crate) trait Driven: PyClass {
     /// Resumes the coroutine by raising `failure` where it waits. Runs Python code.
     fn throw<'py>(this: &Bound<'py, Self>, failure: Bound<'py, PyAny>) -> Step<'py>;
 
+    /// The iterator behind `yield from`.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` for who may not drive a coroutine so.
+    fn iterate<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>>;
+
     /// Whether `None` is all that can be sent to it, as it has not begun.
     fn is_created(this: &Bound<'_, Self>) -> bool;
 }
@@ -33,6 +41,7 @@ pub(crate) fn install<T: Driven>(py: Python<'_>) {
     // because the class has an `__await__`.
     unsafe {
         (*class).tp_iternext = Some(next::<T>);
+        (*class).tp_iter = Some(iterate::<T>);
         if let Some(table) = (*class).tp_as_async.as_mut() {
             table.am_await = Some(itself);
             table.am_send = Some(send::<T>);
@@ -71,6 +80,22 @@ pub(crate) fn not_begun() -> PyErr {
 unsafe extern "C" fn itself(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: a slot is called with a live object, and returns a new reference.
     unsafe { ffi::Py_NewRef(this) }
+}
+
+unsafe extern "C" fn iterate<T: Driven>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: slots are called with the interpreter's lock held.
+    let py = unsafe { Python::assume_attached() };
+    attached(py, |py| {
+        // SAFETY: a slot of the class is called with an object of the class.
+        let this = unsafe { Borrowed::from_ptr(py, this).cast_unchecked::<T>() };
+        trampoline(py, || match T::iterate(&this) {
+            Ok(iterator) => iterator.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        })
+    })
 }
 
 // Both attach anew: plain Python code can be the caller, and what a frame drops is given up at once only so. Where a loop
