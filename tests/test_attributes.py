@@ -87,7 +87,7 @@ def test_what_ends_without_a_value_says_so(parity):
     assert recorded == [((), None), ((1,), 1), ((True,), True), ((), None)]
 
 
-@pytest.mark.asyncio_since("3.12", "eager tasks")
+@pytest.mark.asyncio_since("3.14", "factories with an eager_start")
 def test_an_eager_factory_is_a_function(parity):
     def body(case):
         for factory in (case.classes.eager_task_factory, case.classes.create_eager_task_factory(case.classes.Task)):

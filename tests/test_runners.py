@@ -29,3 +29,23 @@ def test_attributes_can_be_added():
     with ferrio.Runner() as runner:
         runner.purpose = "anything"
         assert runner.purpose == "anything"
+
+
+def test_closed_by_what_it_runs(parity):
+    """That is refused, and the runner goes on."""
+
+    def body(case):
+        runner = case.classes.Runner()
+
+        async def main():
+            case.raised(runner.close)
+            case(runner.get_loop().is_running())
+
+        for _ in range(2):
+            case.raised(runner.run, main())
+        runner.close()
+        case.raised(runner.get_loop)
+
+    recorded, _ = parity(body)
+    assert recorded[0] == ("RuntimeError", "Cannot close a running event loop")
+    assert recorded[-1] == ("RuntimeError", "Runner is closed")

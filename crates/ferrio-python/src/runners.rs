@@ -92,9 +92,11 @@ impl Runner {
         if embedded.is_set {
             result = chained(py, result, set_event_loop(py, None));
         }
-        result = chained(py, result, event_loop.call_method0(intern!(py, "close")));
-        drop(slf.get().state.replace(py, State::Closed));
-        result
+        let closed = event_loop.call_method0(intern!(py, "close"));
+        if closed.is_ok() {
+            drop(slf.get().state.replace(py, State::Closed));
+        }
+        chained(py, result, closed)
     }
 
     /// The loop.
