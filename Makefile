@@ -75,6 +75,10 @@ SECONDS = 120
 soak: develop ## minutes of mixed load with random faults; SECONDS=600 ARGS='--seed 7'
 	$(PY) tests/soak/soak.py --seconds $(SECONDS) $(ARGS)
 
+HANDSHAKES = 50000
+handshakes: develop ## 50,000 TLS handshakes: memory is flat; HANDSHAKES=5000
+	$(PY) tests/soak/handshakes.py --handshakes $(HANDSHAKES)
+
 # It wants an interpreter of which valgrind has nothing to say by itself, such as Debian's: make PYTHON=/usr/bin/python3 memcheck.
 # Without leaks, as what an interpreter holds when it ends is no news, and without what needs gigabytes. Without
 # test_out_of_descriptors of servers: valgrind keeps the limit of descriptors by itself, and closes the connection that was
@@ -106,4 +110,4 @@ $(VENV)/.tools: pyproject.toml | $(PY)
 	tools/pip.sh $(PY) install -q --group dev
 	touch $@
 
-.PHONY: help demo test lint format test-rust develop test-python conformance ecosystem bench soak memcheck fuzz clean
+.PHONY: help demo test lint format test-rust develop test-python conformance ecosystem bench soak handshakes memcheck fuzz clean

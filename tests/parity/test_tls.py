@@ -240,6 +240,33 @@ def test_a_connection_that_was_accepted_elsewhere(parity):
     parity(body)
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_the_loop_makes_a_transport_for_those_who_ask_it(parity, trusted):
+    """Which is asyncio's own business, but there are libraries that use it."""
+
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        protocols, waiters = (Recording(case), Recording(case)), (loop.create_future(), loop.create_future())
+        server = loop._make_ssl_transport(ours, protocols[0], server_context(), waiters[0], server_side=True)
+        name = "localhost" if trusted else "another"
+        client = loop._make_ssl_transport(theirs, protocols[1], client_context(), waiters[1], server_hostname=name)
+        for waiter in reversed(waiters):
+            case(await outcome(waiter))
+        if trusted:
+            case(client.get_extra_info("peercert")["subject"], server.get_protocol() is protocols[0])
+            client.write(b"hello")
+            await protocols[0].until("data_received")
+        for transport in (client, server):
+            transport.abort()
+        await turns()
+
+    parity(body)
+
+
 def test_a_default_context(parity, monkeypatch):
     """With ssl=True, a client's is what ssl.create_default_context makes."""
     contexts = []

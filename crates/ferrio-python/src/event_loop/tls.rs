@@ -9,9 +9,11 @@ use super::EventLoop;
 use super::fds::WeakLoop;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
+use crate::ffi::context;
 use crate::futures::Future;
 use crate::loop_ref::LoopCore;
 use crate::sslproto::{Accept, Begin, NewTlsTransport, TlsProtocol, TlsTransport};
+use crate::transports::{Endpoint, NewSocketTransport, Server, SocketTransport};
 
 /// The arguments that only matter for TLS.
 pub(super) struct TlsArguments {
@@ -103,6 +105,48 @@ impl TlsArguments {
 
 #[pymethods]
 impl EventLoop {
+    /// Makes a TLS connection of a connected socket; returns the transport at once. `waiter`, a future, gets None when the
+    /// handshake is over and the protocol's `connection_made` was called, or the exception why not.
+    ///
+    /// What libraries use that have an asyncio of their own. Raises RuntimeError if another transport has the socket.
+    #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
+    #[pyo3(signature = (rawsock, protocol, sslcontext, waiter=None, *, server_side=false, server_hostname=None,
+        extra=None, server=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
+    fn _make_ssl_transport<'py>(
+        slf: &Bound<'py, Self>,
+        rawsock: Py<PyAny>,
+        protocol: Bound<'py, PyAny>,
+        sslcontext: Option<Py<PyAny>>,
+        waiter: Option<Py<PyAny>>,
+        server_side: bool,
+        server_hostname: Option<Py<PyAny>>,
+        extra: Option<Py<PyAny>>,
+        server: Option<Bound<'py, PyAny>>,
+        ssl_handshake_timeout: Option<Py<PyAny>>,
+        ssl_shutdown_timeout: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        // What it would say is asked of the socket.
+        drop(extra);
+        let ssl = Some(sslcontext.unwrap_or_else(|| PyBool::new(py, true).to_owned().into_any().unbind()));
+        let arguments = TlsArguments { ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout };
+        let side = if server_side { Side::Server } else { Side::Client };
+        let Some(secure) = arguments.wrap(slf.as_super(), protocol, side, Begin::Tell(waiter))? else {
+            return Err(PyTypeError::new_err("sslcontext is expected to be an instance of ssl.SSLContext"));
+        };
+        SocketTransport::create(NewSocketTransport {
+            core: slf.as_super(),
+            endpoint: Endpoint::Socket(rawsock),
+            protocol: secure.clone().into_any(),
+            context: context::copy_current(py)?,
+            peer: None,
+            has_nodelay: false,
+            waiter: None,
+            server: server.as_ref().and_then(|server| server.cast::<Server>().ok()),
+        })?;
+        Ok(secure.get().transport(py).clone().into_any())
+    }
+
     /// Makes a TLS connection of one that stands, both sides of it agreeing when; returns the transport that `protocol`
     /// uses from then on.
     ///

@@ -180,6 +180,7 @@ impl TlsTransport {
         let Some(waiter) = own.beginning.take(py).and_then(|beginning| beginning.waiter) else { return Ok(()) };
         let future = match &waiter {
             Waiter::Pair(future) | Waiter::Transport(future) => future.bind(py),
+            Waiter::Any(future) => return tell(future.bind(py), result),
             Waiter::Server => {
                 return match result {
                     Err(error) if own.core(py).get().debug.get(py) => {
@@ -236,4 +237,17 @@ impl TlsTransport {
         }
         Self::report(this, message, &error)
     }
+}
+
+/// Tells a future of whatever kind. Can run Python code.
+fn tell(future: &Bound<'_, PyAny>, result: PyResult<()>) -> PyResult<()> {
+    let py = future.py();
+    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        return Ok(());
+    }
+    match result {
+        Ok(()) => future.call_method1(intern!(py, "set_result"), (py.None(),)),
+        Err(error) => future.call_method1(intern!(py, "set_exception"), (asyncio::exception_of(py, &error),)),
+    }
+    .map(drop)
 }

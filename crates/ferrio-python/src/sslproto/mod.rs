@@ -163,6 +163,8 @@ enum Waiter {
     Pair(Py<Future>),
     /// Gets the transport.
     Transport(Py<Future>),
+    /// A future of whatever kind, which gets None.
+    Any(Py<PyAny>),
     /// Nobody, but in debug mode a failure is reported: a server's connection.
     Server,
 }
@@ -216,6 +218,7 @@ impl TlsTransport {
         self.beginning.traverse(visit, |beginning, visit| {
             match beginning.as_ref().and_then(|beginning| beginning.waiter.as_ref()) {
                 Some(Waiter::Pair(future) | Waiter::Transport(future)) => visit.call(future),
+                Some(Waiter::Any(future)) => visit.call(future),
                 Some(Waiter::Server) | None => Ok(()),
             }
         })?;

@@ -41,6 +41,8 @@ pub(crate) struct NewTlsTransport<'a, 'py> {
 pub(crate) enum Begin {
     /// The protocol, by `connection_made`, and then the future, which gets the transport and the protocol.
     Connect(Py<Future>),
+    /// The protocol, by `connection_made`, and then a future of whatever kind, if there is one, which gets None.
+    Tell(Option<Py<PyAny>>),
     /// The protocol, by `connection_made`.
     Accept,
     /// The future alone, which gets the transport: the protocol has one already, which becomes the one below.
@@ -77,6 +79,7 @@ impl TlsTransport {
         let engine = Engine::new(&ssl_context, new.server_side, hostname.filter(|_| !new.server_side))?;
         let (waiter, made) = match &new.begin {
             Begin::Connect(waiter) => (Some(Waiter::Pair(waiter.clone_ref(py))), false),
+            Begin::Tell(waiter) => (waiter.as_ref().map(|waiter| Waiter::Any(waiter.clone_ref(py))), false),
             Begin::Accept => (Some(Waiter::Server), false),
             Begin::Upgrade(waiter) => (Some(Waiter::Transport(waiter.clone_ref(py))), true),
         };
