@@ -254,10 +254,10 @@ def test_the_loop_makes_a_transport_for_those_who_ask_it(parity, trusted):
         server = loop._make_ssl_transport(ours, protocols[0], server_context(), waiters[0], server_side=True)
         name = "localhost" if trusted else "another"
         client = loop._make_ssl_transport(theirs, protocols[1], client_context(), waiters[1], server_hostname=name)
-        for waiter in reversed(waiters):
-            case(await outcome(waiter))
+        case(await outcome(waiters[1]))
+        server_sees = await outcome(waiters[0])
         if trusted:
-            case(client.get_extra_info("peercert")["subject"], server.get_protocol() is protocols[0])
+            case(server_sees, client.get_extra_info("peercert")["subject"], server.get_protocol() is protocols[0])
             client.write(b"hello")
             await protocols[0].until("data_received")
         for transport in (client, server):
