@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 import pytest
 from hypothesis import HealthCheck, example, find, given, settings
-from support import programs
+from support import primitives, programs
 from support.loops import STEPPED, since
 
 import ferrio
@@ -72,14 +72,14 @@ def first_difference(ours, theirs):
 @example(program=[[], [("cancel", 2, "m"), ("limit", [("join", [])], 1)], [("wait_for_future", 5, False)]])
 @example(program=[[], [("cancel", 3, "message")], [("gather", [5], True)], []])
 def test_the_same_happens(package, program):
-    ours = programs.run(STEPPED["ferrio"], program, package)
-    difference = first_difference(ours, programs.run(STEPPED["asyncio"], program))
+    ours = primitives.run(STEPPED["ferrio"], program, package)
+    difference = first_difference(ours, primitives.run(STEPPED["asyncio"], program))
     assert difference is None, difference
 
 
 def test_time_leaps():
     """A day passes at once, and the trace says when what happened."""
-    traces = [programs.run(factory, [[("sleep", 5), ("sleep", 3)]]) for factory in STEPPED.values()]
+    traces = [primitives.run(factory, [[("sleep", 5), ("sleep", 3)]]) for factory in STEPPED.values()]
     assert traces[0] == traces[1]
     times = [event[0] for event in traces[0][:-1]]
     assert times == [0, 0, 5, 5, 8, 8, 1_000_000]
@@ -102,4 +102,4 @@ def test_each_operation_is_reached(name):
         lambda program: any(name in operations(body) for body in program),
         settings=settings(deadline=None, database=None, derandomize=True),
     )
-    assert first_difference(*(programs.run(factory, found) for factory in STEPPED.values())) is None
+    assert first_difference(*(primitives.run(factory, found) for factory in STEPPED.values())) is None

@@ -217,10 +217,10 @@ def _operation(name, bodies):
     return st.tuples(st.just(name), *drawn)
 
 
-def run(factory, program, package=asyncio):
+def run(factory, program, package=asyncio, world_class=World):
     """Runs the program on a new loop, with the functions and classes of `package`, and returns its trace."""
     loop = factory()
-    world = World(loop, package)
+    world = world_class(loop, package)
 
     def handler(loop, context):
         world.record("handler", context["message"].split(" ")[0], describe(context.get("exception")))
@@ -296,14 +296,14 @@ if since(3, 13):
 @synchronous(NUMBER)
 def set_result(world, label, number):
     future = world.futures[number % FUTURES]
-    with _noted(world, label, "sets a result"):
+    with noted(world, label, "sets a result"):
         future.set_result(label)
 
 
 @synchronous(NUMBER)
 def set_exception(world, label, number):
     future = world.futures[number % FUTURES]
-    with _noted(world, label, "sets an exception"):
+    with noted(world, label, "sets an exception"):
         future.set_exception(Failure(label))
         # Fetched, so that whether it is reported does not depend on when it is collected.
         future.exception()
@@ -385,7 +385,7 @@ async def sleep(world, label, ticks):
 async def wait_for_future(world, label, number, shielded):
     future = world.awaitable(label, number)
     world.record(label, "awaits", world.name(future))
-    with _noted(world, label, "has waited"), world.waiting(label, future):
+    with noted(world, label, "has waited"), world.waiting(label, future):
         world.record(label, "gets", await (world.package.shield(future) if shielded else future))
 
 
@@ -405,7 +405,7 @@ async def guard(world, label, body, last, swallow):
 @asynchronous(st.lists(NUMBER, max_size=3), FLAG)
 async def gather(world, label, numbers, return_exceptions):
     futures = [world.awaitable(label, number) for number in numbers]
-    with _noted(world, label, "has gathered"), world.waiting(label, *futures):
+    with noted(world, label, "has gathered"), world.waiting(label, *futures):
         results = await world.package.gather(*futures, return_exceptions=return_exceptions)
         world.record(label, "gathers", [describe(r) if isinstance(r, BaseException) else r for r in results])
 
@@ -422,7 +422,7 @@ async def wait(world, label, numbers, until):
 async def join(world, label, body):
     """A task that is awaited where it is made."""
     task = world.start(body)
-    with _noted(world, label, "has joined"), world.waiting(label, task):
+    with noted(world, label, "has joined"), world.waiting(label, task):
         world.record(label, "joins", await task)
 
 
@@ -438,7 +438,7 @@ DELAY = st.sampled_from([None, -1, 0, 0, 1, 2, 4])
 async def timeout(world, label, ticks, body):
     scope = world.package.timeout(_seconds(world, ticks))
     world.scopes.append(scope)
-    with _noted(world, label, "leaves a scope"):
+    with noted(world, label, "leaves a scope"):
         try:
             async with scope:
                 await world.block(label, body)
@@ -451,7 +451,7 @@ def reschedule(world, label, number, ticks):
     if world.scopes:
         scope = world.scopes[number % len(world.scopes)]
         seconds = _seconds(world, ticks)
-        with _noted(world, label, "reschedules"):
+        with noted(world, label, "reschedules"):
             scope.reschedule(None if seconds is None else world.loop.time() + seconds)
 
 
@@ -461,7 +461,7 @@ async def group(world, label, children, body):
     if world.package is asyncio:
         group._tasks = InOrder()
     world.groups.append((group, label))
-    with _noted(world, label, "leaves a group"):
+    with noted(world, label, "leaves a group"):
         try:
             async with group:
                 for child in children:
@@ -476,7 +476,7 @@ def join_group(world, label, number, body, eager):
     """A task for some group, which may be over, or not have begun."""
     if world.groups:
         keywords = {"eager_start": True} if eager and since(3, 14) else {}
-        with _noted(world, label, "joins a group"):
+        with noted(world, label, "joins a group"):
             world.start(body, world.groups[number % len(world.groups)], **keywords)
 
 
@@ -495,22 +495,22 @@ if since(3, 12):
     async def wait_for_limited(world, label, number, ticks):
         future = world.awaitable(label, number)
         world.record(label, "limits", world.name(future))
-        with _noted(world, label, "has waited"), world.waiting(label, future):
+        with noted(world, label, "has waited"), world.waiting(label, future):
             world.record(label, "gets", await world.package.wait_for(future, _seconds(world, ticks)))
 
     @asynchronous(TASK_BODY, st.sampled_from([None, 1, 2, 4]))
     async def limit(world, label, body, ticks):
         """A coroutine that has a limited time, in the task that waits for it."""
-        with _noted(world, label, "was limited"):
+        with noted(world, label, "was limited"):
             await world.package.wait_for(world.block(label, body), _seconds(world, ticks))
 
 
 @contextlib.contextmanager
-def _noted(world, label, what):
+def noted(world, label, what, others=()):
     """An error that is recorded and goes no further, unless it is this task's own cancellation."""
     try:
         yield
-    except (Failure, asyncio.InvalidStateError, TimeoutError, ExceptionGroup, RuntimeError) as error:
+    except (Failure, asyncio.InvalidStateError, TimeoutError, ExceptionGroup, RuntimeError, *others) as error:
         world.record(label, what, told(error))
     except asyncio.CancelledError as error:
         world.record(label, what, describe(error))
