@@ -22,7 +22,7 @@ ENGINE = """
 BINDING = """
     ffi
     asyncio current convert os_error classes
-    descriptors
+    descriptors contexts
     handles loop_ref
     futures
     tasks coroutine

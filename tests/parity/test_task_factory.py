@@ -361,7 +361,7 @@ class TestEager:
         async def body(case):
             for how in (1, ValueError("no"), asyncio.CancelledError()):
                 task = create_eagerly(ends(how), name="child")
-                case(repr(task), task.get_coro(), task.get_stack())
+                case(repr(task), task.get_coro(), [frame.f_code.co_name for frame in task.get_stack()])
                 await asyncio.gather(task, return_exceptions=True)
 
         recorded, _ = parity(body)

@@ -2,6 +2,7 @@
 
 mod asyncio;
 mod classes;
+mod contexts;
 mod coroutine;
 mod current;
 mod descriptors;

@@ -74,6 +74,19 @@ impl Snapshot {
         }
     }
 
+    /// The values of `context`; `None` where there are no snapshots.
+    pub(crate) fn of(context: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        match LAYOUT.get(context.py()) {
+            Some(_) => context::copy(context).map(|copy| Some(Self(copy))),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether these are the values of `context` still.
+    pub(crate) fn is_of(&self, context: &Bound<'_, PyAny>) -> bool {
+        values_of(context) == values_of(self.0.bind(context.py()))
+    }
+
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         Self(self.0.clone_ref(py))
     }
@@ -101,7 +114,7 @@ impl Snapshot {
     /// references: those of whoever asks.
     #[inline]
     pub(crate) fn is_unchanged(&self, context: &Bound<'_, PyAny>, references: isize) -> bool {
-        is_unknown(context, references) && values_of(context) == values_of(self.0.bind(context.py()))
+        is_unknown(context, references) && self.is_of(context)
     }
 
     /// Takes back a context that was made of this snapshot, for the next callback, if it is as it was.

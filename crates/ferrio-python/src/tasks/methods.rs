@@ -11,6 +11,7 @@ use pyo3::{PyTraverseError, intern};
 
 use super::task::{Inner, Name, NewTask, Task};
 use crate::asyncio;
+use crate::contexts::HasContext;
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::newborn;

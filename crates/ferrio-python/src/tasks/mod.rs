@@ -3,7 +3,6 @@
 //! | file | what |
 //! |---|---|
 //! | [`task`] | the object's state; making one, cancelling one |
-//! | [`context`] | what it runs in |
 //! | [`step`] | resuming the coroutine, and what comes of it |
 //! | [`wakeup`] | the callables that stand for a task where a loop or a future is not ours |
 //! | [`methods`] | what Python sees |
@@ -33,7 +32,6 @@
 mod any_future;
 mod as_completed;
 pub(crate) mod cancellation;
-mod context;
 mod create_task;
 mod current_task;
 mod eager;

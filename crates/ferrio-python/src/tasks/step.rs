@@ -10,6 +10,7 @@ use super::any_future::cancel;
 use super::task::Task;
 use super::wakeup::{TaskStep, TaskWakeup};
 use crate::asyncio;
+use crate::contexts::HasContext;
 use crate::current;
 use crate::ffi::context;
 use crate::ffi::coroutine::{self, Step};

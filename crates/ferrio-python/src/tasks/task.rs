@@ -7,10 +7,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::any_future::cancel;
-use super::context::TaskContext;
 use super::step::{self, FirstStep};
 use super::wakeup::TaskStep;
 use crate::asyncio;
+use crate::contexts::{HasContext, LazyContext};
 use crate::coroutine::Coroutine;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::runnable::runnable;
@@ -33,7 +33,7 @@ pub(crate) struct Task {
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) coroutine: Option<Py<PyAny>>,
-    pub(super) context: TaskContext,
+    pub(super) context: LazyContext,
     /// What the task waits for.
     pub(super) fut_waiter: Option<Py<PyAny>>,
     pub(super) name: Name,
@@ -98,7 +98,7 @@ impl Task {
                 let class = context.get_type().name()?;
                 return Err(PyTypeError::new_err(format!("a contextvars.Context was expected, got {class}")));
             }
-            given => TaskContext::new(py, given)?,
+            given => LazyContext::new(py, given)?,
         };
         let loop_ref = new.loop_ref.clone_ref(py);
         // The last that can fail without a trace: a task that was refused above can be initialized again.
@@ -198,6 +198,13 @@ impl Task {
         task.get().must_cancel.set(py, true);
         task.as_super().get().set_cancel_message(py, message.cloned());
         Ok(true)
+    }
+}
+
+impl HasContext for Task {
+    #[inline]
+    fn with_context<R>(&self, py: Python<'_>, f: impl FnOnce(&mut LazyContext) -> R) -> R {
+        self.inner.with(py, |inner| f(&mut inner.context))
     }
 }
 

@@ -9,6 +9,7 @@ use pyo3::types::PyTuple;
 
 use super::step::step_called;
 use super::task::Task;
+use crate::contexts::HasContext;
 use crate::ffi::cell::GilCell;
 use crate::futures::{Future, awaited_by};
 

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::asyncio;
+use crate::contexts::HasContext;
 use crate::ffi::context;
 use crate::ffi::runnable::leave;
 use crate::handles::watched;
@@ -26,6 +27,27 @@ pub(crate) fn run(
         Err(error) => failed(core, what, error),
     };
     if core.get().debug.get(core.py()) { watched(core.get(), what, f) } else { f() }
+}
+
+/// As [`run`], in the context that `owner` has.
+#[inline]
+pub(crate) fn run_of(
+    core: &Bound<'_, LoopCore>,
+    owner: &impl HasContext,
+    what: &Bound<'_, PyAny>,
+    f: impl FnOnce() -> PyResult<()>,
+) -> Flow {
+    match owner.context_of_step(core.py()) {
+        Ok((Some(context), lent)) => {
+            let flow = run(core, &context, what, f);
+            if let Some(lent) = lent {
+                owner.give_back(context, lent);
+            }
+            flow
+        }
+        Ok((None, _)) => Flow::Continue,
+        Err(error) => failed(core, what, error),
+    }
 }
 
 #[cold]

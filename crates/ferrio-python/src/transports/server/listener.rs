@@ -13,6 +13,7 @@ use pyo3::types::PyString;
 
 use super::{Server, SocketFile};
 use crate::asyncio;
+use crate::contexts::LazyContext;
 use crate::ffi::call::call0;
 use crate::ffi::cell::GilCopy;
 use crate::ffi::context;
@@ -185,14 +186,14 @@ impl Listener {
             asyncio::logger(py)?.call_method1("debug", ("%r got a new connection from %r", server, peer))?;
         }
         let Some(factory) = server.get().factory.clone_ref(py) else { return Ok(()) };
-        let context = context::copy(server.get().context.bind(py))?;
-        let made = context::run_in(context.bind(py).as_borrowed(), || call0(factory.bind(py))).flatten();
+        let (context, snapshot) = server.get().context_of_connection(py)?;
+        let made = context::run_in(context.as_borrowed(), || call0(factory.bind(py))).flatten();
         let made = made.and_then(|protocol| {
             if self.closed.get(py) {
                 // By the factory. Nobody would wait for this connection.
                 return Ok(());
             }
-            let context = context.clone_ref(py);
+            let context = LazyContext::of(context, snapshot);
             let (endpoint, peer, server) = (Endpoint::Fd(connection), Some(peer), Some(server));
             let has_nodelay = self.has_nodelay;
             let new = NewSocketTransport { core, endpoint, protocol, context, peer, has_nodelay, waiter: None, server };

@@ -27,6 +27,7 @@ use self::listener::Listener;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::context;
 use crate::ffi::newborn;
+use crate::ffi::snapshot::Snapshot;
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
 
@@ -37,6 +38,8 @@ pub(crate) struct Server {
     factory: GilCell<Option<Py<PyAny>>>,
     /// Each connection gets a copy.
     context: Py<PyAny>,
+    /// What the connections share of it until they have one.
+    snapshot: GilCell<Option<Snapshot>>,
     backlog: i32,
     serving: GilCopy<bool>,
     state: GilCell<State>,
@@ -70,6 +73,7 @@ impl Server {
             core: core.clone().unbind(),
             factory: GilCell::new(Some(factory)),
             context: context::copy_current(py)?,
+            snapshot: GilCell::new(None),
             backlog,
             serving: GilCopy::new(false),
             state: GilCell::new(State { waiters: Some(Vec::new()), ..State::default() }),
@@ -79,6 +83,26 @@ impl Server {
         let listeners = listeners.collect::<PyResult<Vec<_>>>()?;
         this.get().state.with(py, |state| state.listeners = Some(listeners));
         Ok(this)
+    }
+
+    /// A context for a connection, and what it was made of. Runs Python code.
+    fn context_of_connection<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Option<Snapshot>)> {
+        let own = self.context.bind(py);
+        let kept = self.snapshot.with(py, |snapshot| match snapshot {
+            Some(snapshot) if snapshot.is_of(own) => Some(snapshot.clone_ref(py)),
+            _ => None,
+        });
+        let snapshot = match kept {
+            Some(snapshot) => snapshot,
+            None => match Snapshot::of(own)? {
+                Some(snapshot) => {
+                    drop(self.snapshot.replace(py, Some(snapshot.clone_ref(py))));
+                    snapshot
+                }
+                None => return Ok((context::copy(own)?.into_bound(py), None)),
+            },
+        };
+        Ok((snapshot.context(py)?, Some(snapshot)))
     }
 
     /// Begins to listen and to accept, unless it has begun; on all sockets or on none.
@@ -214,6 +238,10 @@ impl Server {
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
         visit.call(&self.context)?;
+        self.snapshot.traverse(visit, |snapshot, visit| match snapshot {
+            Some(snapshot) => snapshot.traverse(visit),
+            None => Ok(()),
+        })?;
         self.factory.traverse(visit, |factory, visit| visit.call(factory))?;
         self.state.traverse(visit, |state, visit| {
             state.listeners.iter().flatten().try_for_each(|listener| visit.call(listener))?;

@@ -15,6 +15,7 @@ use super::info::Info;
 use super::write::Output;
 use super::{Flags, Membership, NewSocketTransport, SocketTransport};
 use crate::asyncio;
+use crate::contexts::HasContext;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::descriptor::borrow;
 use crate::ffi::newborn;
@@ -44,7 +45,7 @@ impl Job for Begin {
 
     fn run(this: &Bound<'_, SocketTransport>) -> Flow {
         let (py, transport) = (this.py(), this.get());
-        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), || SocketTransport::begin(this))
+        callback::run_of(transport.core(py), transport, this.as_any(), || SocketTransport::begin(this))
     }
 }
 
@@ -57,7 +58,10 @@ impl Job for Lost {
     fn run(this: &Bound<'_, SocketTransport>) -> Flow {
         let (py, transport) = (this.py(), this.get());
         let lost = || SocketTransport::connection_lost(this);
-        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), lost)
+        let flow = callback::run_of(transport.core(py), transport, this.as_any(), lost);
+        // It was the last callback.
+        transport.with_context(py, std::mem::take).dispose(py);
+        flow
     }
 }
 
@@ -84,7 +88,7 @@ impl SocketTransport {
         }
         let transport = Self {
             core: new.core.clone().unbind(),
-            context: new.context,
+            context: GilCell::new(new.context),
             fd,
             key: core.engine(py).reactor().insert(fd),
             flags: GilCopy::new(Flags::default()),

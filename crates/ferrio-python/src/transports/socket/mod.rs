@@ -47,6 +47,7 @@ use super::endpoint::Endpoint;
 use super::log;
 use super::protocol::Protocol;
 use super::server::Server;
+use crate::contexts::{HasContext, LazyContext};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::futures::Future;
@@ -57,7 +58,7 @@ use crate::loop_ref::LoopCore;
 pub(crate) struct SocketTransport {
     core: Py<LoopCore>,
     /// What the protocol's methods are called in.
-    context: Py<PyAny>,
+    context: GilCell<LazyContext>,
     fd: RawFd,
     key: SourceKey,
     flags: GilCopy<Flags>,
@@ -109,7 +110,7 @@ pub(crate) struct NewSocketTransport<'py> {
     pub(crate) core: &'py Bound<'py, LoopCore>,
     pub(crate) endpoint: Endpoint,
     pub(crate) protocol: Bound<'py, PyAny>,
-    pub(crate) context: Py<PyAny>,
+    pub(crate) context: LazyContext,
     /// The peer's address, where it is known already.
     pub(crate) peer: Option<Address>,
     /// Whether small writes are sent at once already.
@@ -166,7 +167,7 @@ impl SocketTransport {
 
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
-        visit.call(&self.context)?;
+        self.context.traverse(visit, |context, visit| context.traverse(visit))?;
         self.protocol.traverse(visit)?;
         self.endpoint.traverse(visit, |endpoint, visit| endpoint.traverse(visit))?;
         self.output.traverse(visit, |output, visit| visit.call(&output.waiter))?;
@@ -183,6 +184,13 @@ impl SocketTransport {
         self.protocol.set(py, None);
         drop((self.failure.take(py), self.beginning.take(py)));
         drop(self.output.with(py, |output| output.waiter.take()));
+    }
+}
+
+impl HasContext for SocketTransport {
+    #[inline]
+    fn with_context<R>(&self, py: Python<'_>, f: impl FnOnce(&mut LazyContext) -> R) -> R {
+        self.context.with(py, f)
     }
 }
 

@@ -55,9 +55,7 @@ impl Job for ReadReady {
     #[inline]
     fn run(this: &Bound<'_, SocketTransport>) -> Flow {
         let (py, transport) = (this.py(), this.get());
-        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), || {
-            SocketTransport::read_ready(this)
-        })
+        callback::run_of(transport.core(py), transport, this.as_any(), || SocketTransport::read_ready(this))
     }
 }
 

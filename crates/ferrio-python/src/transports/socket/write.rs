@@ -47,7 +47,7 @@ impl Job for WriteReady {
 
     fn run(this: &Bound<'_, SocketTransport>) -> Flow {
         let (py, transport) = (this.py(), this.get());
-        callback::run(transport.core(py), transport.context.bind(py), this.as_any(), || SocketTransport::flush(this))
+        callback::run_of(transport.core(py), transport, this.as_any(), || SocketTransport::flush(this))
     }
 }
 
