@@ -8,8 +8,8 @@ use pyo3::types::{PyBool, PyWeakrefMethods, PyWeakrefReference};
 use super::EventLoop;
 use super::fds::WeakLoop;
 use crate::asyncio;
+use crate::contexts::LazyContext;
 use crate::coroutine::{Coroutine, await_};
-use crate::ffi::context;
 use crate::futures::Future;
 use crate::loop_ref::LoopCore;
 use crate::sslproto::{Accept, Begin, NewTlsTransport, TlsProtocol, TlsTransport};
@@ -138,7 +138,7 @@ impl EventLoop {
             core: slf.as_super(),
             endpoint: Endpoint::Socket(rawsock),
             protocol: secure.clone().into_any(),
-            context: context::copy_current(py)?,
+            context: LazyContext::new(py, None)?,
             peer: None,
             has_nodelay: false,
             waiter: None,
