@@ -183,3 +183,23 @@ def test_eager_factories_are_known_by_their_code(installed):
     code = asyncio.eager_task_factory.__code__
     assert asyncio.create_eager_task_factory(asyncio.Task).__code__ is code
     assert code.co_name == "factory"
+
+
+def test_a_coroutine_that_is_written_as_a_generator(installed):
+    """Python 3.11 still takes a generator for one, also where asyncio describes a task of it."""
+
+    def generator():
+        yield
+        return "result"
+
+    async def main():
+        if not asyncio.iscoroutine(coroutine := generator()):
+            return "result", "generator"
+        task = asyncio.get_running_loop().create_task(coroutine)
+        shown = repr(task)
+        return await task, shown
+
+    result, shown = asyncio.run(main())
+    assert result == "result"
+    assert "generator" in shown
+    assert asyncio.iscoroutine(generator()) is (sys.version_info < (3, 12))

@@ -92,3 +92,10 @@ def test_attributes_that_libraries_read(loop):
     assert loop._task_factory is None
     loop.anything = 1
     assert loop.anything == 1
+
+
+def test_a_timer_handle_of_asyncios_own(loop):
+    """A program can make one for a loop, of whatever make, and cancel it."""
+    handle = asyncio.TimerHandle(loop.time() + 60, print, (), loop)
+    handle.cancel()
+    assert handle.cancelled()

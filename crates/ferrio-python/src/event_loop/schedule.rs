@@ -46,6 +46,9 @@ impl EventLoop {
         Ok(handle)
     }
 
+    /// What a timer's handle of another make calls when it is cancelled. Ours have been taken out by then.
+    fn _timer_handle_cancelled(&self, _handle: &Bound<'_, PyAny>) {}
+
     /// Seconds on the loop's clock, which is `time.monotonic()`.
     fn time(slf: &Bound<'_, Self>) -> f64 {
         seconds(slf.as_super().get().engine(slf.py()).clock().now())

@@ -10,7 +10,7 @@ use super::iscoroutine::iscoroutine;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::call::method1;
-use crate::ffi::coroutine::{is_awaitable_generator, is_generator};
+use crate::ffi::coroutine::is_awaitable_generator;
 use crate::futures::awaited_by::is_future;
 
 /// A future for `coro_or_future`: itself if it is one, a task of `loop` or of the current loop otherwise.
@@ -31,8 +31,7 @@ pub(crate) fn ensure_future<'py>(
     event_loop: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
-    // Coroutines written as generators are gone since Python 3.12, and programs for 3.11 may still have some.
-    let (coroutine, own) = if iscoroutine(object)? || py.version_info() < (3, 12) && is_generator(object) {
+    let (coroutine, own) = if iscoroutine(object)? {
         (object.clone(), false)
     } else if is_future(object)? {
         if let Some(event_loop) = event_loop

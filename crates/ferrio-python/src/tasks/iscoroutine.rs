@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::asyncio;
 use crate::coroutine::Coroutine;
-use crate::ffi::coroutine::is_native;
+use crate::ffi::coroutine::{is_generator, is_native};
 use crate::futures::awaited_by::is_future;
 
 /// Whether `obj` is a coroutine: what an `async def` function returns, or any collections.abc.Coroutine.
@@ -22,6 +22,10 @@ pub(crate) fn iscoroutine_function(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
 #[inline]
 pub(crate) fn iscoroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     if is_native(object) || object.is_exact_instance_of::<Coroutine>() {
+        return Ok(true);
+    }
+    // Coroutines written as generators are gone since Python 3.12, and programs for 3.11 may still have some.
+    if object.py().version_info() < (3, 12) && is_generator(object) {
         return Ok(true);
     }
     object.is_instance(asyncio::coroutine_class(object.py())?)

@@ -26,7 +26,7 @@ impl Task {
     #[classmethod]
     #[pyo3(
         signature = (*_args, **_kwargs),
-        text_signature = "(coro, *, loop=None, name=None, context=None, eager_start=None)"
+        text_signature = "(coro, *, loop=None, name=None, context=None, eager_start=False)"
     )]
     fn __new__(
         cls: &Bound<'_, PyType>,
