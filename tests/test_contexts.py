@@ -1,4 +1,4 @@
-"""The context of a task, which is made for its first step, and given back when nothing has come of it."""
+"""Contexts of tasks and connections, which are made for the first step, and given back when nothing has come of it."""
 
 import asyncio
 import contextvars
@@ -6,6 +6,8 @@ import gc
 import weakref
 
 import pytest
+
+import ferrio
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -25,6 +27,52 @@ async def look(case, name, change=None, sleeps=0):
     for _ in range(sleeps):
         await asyncio.sleep(0)
         case(name, "still sees", variable.get())
+
+
+class TestBasics:
+    def test_copied_when_made(self, parity):
+        def body(case):
+            async def look():
+                before = variable.get()
+                variable.set("inside")
+                await asyncio.sleep(0)
+                case(before, variable.get())
+
+            variable.set("made")
+            task = case.loop.create_task(look())
+            variable.set("later")
+            case.loop.run_until_complete(task)
+            case(variable.get())
+
+        parity(body)
+
+    def test_given(self, parity):
+        def body(case):
+            async def look():
+                case(variable.get())
+                variable.set("changed")
+
+            context = contextvars.copy_context()
+            context.run(variable.set, "given")
+            task = case.loop.create_task(look(), context=context)
+            case.loop.run_until_complete(task)
+            case(context[variable])
+
+        parity(body)
+
+    @pytest.mark.asyncio_since("3.12", "get_context()")
+    def test_get_context(self, loop):
+        context = contextvars.copy_context()
+        task = loop.create_task(nothing(), context=context)
+        assert task.get_context() is context
+        loop.run_until_complete(task)
+        assert task.get_context() is context
+
+    def test_no_context(self, loop):
+        coroutine = nothing()
+        with pytest.raises((TypeError, AttributeError)):
+            ferrio.Task(coroutine, loop=loop, context=1)
+        coroutine.close()
 
 
 class TestCopies:
@@ -249,3 +297,122 @@ class TestKeepsAlive:
             case(reference() is None)
 
         parity(body)
+
+
+@pytest.fixture
+def loop_of_ferrio():
+    loop = ferrio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+class TestConnections:
+    """Each connection has a copy of its server's context, on every Python (asyncio: 3.15)."""
+
+    def test_a_copy_each(self, loop_of_ferrio):
+        seen = []
+
+        class Notes(asyncio.Protocol):
+            def __init__(self):
+                seen.append(("made", variable.get()))
+                variable.set("factory's")
+
+            def connection_made(self, transport):
+                self.transport = transport
+                seen.append(("connected", variable.get()))
+
+            def data_received(self, data):
+                seen.append((data, variable.get()))
+                variable.set(data)
+                self.transport.write(data)
+
+            def connection_lost(self, exc):
+                seen.append(("lost", variable.get()))
+
+        async def talk(address, texts):
+            reader, writer = await asyncio.open_connection(*address)
+            for text in texts:
+                writer.write(text)
+                assert await reader.readexactly(len(text)) == text
+            writer.close()
+            await writer.wait_closed()
+
+        async def main():
+            variable.set("server's")
+            loop = asyncio.get_running_loop()
+            async with await loop.create_server(Notes, "127.0.0.1", 0) as server:
+                for texts in ([b"a", b"b", b"c"], [b"d"], []):
+                    await talk(server.sockets[0].getsockname(), texts)
+                server.close()
+                await server.wait_closed()
+
+        loop_of_ferrio.run_until_complete(main())
+        beginning = [("made", "server's"), ("connected", "factory's")]
+        assert seen == [
+            *beginning,
+            (b"a", "factory's"),
+            (b"b", b"a"),
+            (b"c", b"b"),
+            ("lost", b"c"),
+            *beginning,
+            (b"d", "factory's"),
+            ("lost", b"d"),
+            *beginning,
+            ("lost", "factory's"),
+        ]
+
+    def test_that_change_nothing(self, loop_of_ferrio):
+        """What the server was made with is there in every callback, and what somebody else sets is not."""
+        seen = []
+
+        class Notes(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+                seen.append(variable.get())
+
+            def data_received(self, data):
+                seen.append((data, variable.get()))
+                self.transport.close()
+
+            def connection_lost(self, exc):
+                seen.append(variable.get())
+
+        async def main():
+            variable.set("server's")
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(Notes, "127.0.0.1", 0)
+            for number in range(3):
+                variable.set(number)
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                writer.write(b"text")
+                assert await reader.read() == b""
+                writer.close()
+            server.close()
+            await server.wait_closed()
+
+        loop_of_ferrio.run_until_complete(main())
+        assert seen == ["server's", (b"text", "server's"), "server's"] * 3
+
+    def test_go_with_the_connection(self, loop_of_ferrio):
+        """What a connection's callbacks have set is not kept when the connection is gone."""
+        references = []
+
+        class Keeps(asyncio.Protocol):
+            def connection_made(self, transport):
+                value = Value()
+                references.append(weakref.ref(value))
+                variable.set(value)
+                transport.close()
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(Keeps, "127.0.0.1", 0)
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                assert await reader.read() == b""
+                writer.close()
+            server.close()
+            await server.wait_closed()
+
+        loop_of_ferrio.run_until_complete(main())
+        assert [reference() for reference in references] == [None] * 3
