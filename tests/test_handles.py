@@ -45,6 +45,47 @@ class TestMaking:
 
         parity(body)
 
+    @pytest.mark.parametrize("kind", ["Handle", "TimerHandle"])
+    def test_a_subclass(self, parity, kind):
+        """As those of trio-asyncio, which pass on what they are called with, and add to it."""
+
+        async def body(case):
+            class Scoped(getattr(case.classes, kind)):
+                __slots__ = ("scope",)
+
+                def __init__(self, *args, scope=None, **keywords):
+                    super().__init__(*args, **keywords)
+                    self.scope = scope
+
+                def cancel(self):
+                    case("cancel", self.scope)
+                    super().cancel()
+
+            class Other(Scoped):
+                def __init__(self, *args, **keywords):
+                    *before, callback, arguments, loop = args
+                    super().__init__(*before, lambda value: callback(("other", value)), arguments, loop, **keywords)
+
+            when = (1.5,) if kind == "TimerHandle" else ()
+            variable = contextvars.ContextVar("variable", default="unset")
+            context = contextvars.copy_context()
+            context.run(variable.set, "set")
+            for made_by in (Scoped, Other):
+                handle = made_by(*when, case, ("ran",), case.loop, scope="a scope")
+                case(isinstance(handle, getattr(case.classes, kind)), handle.__class__ is made_by, handle.scope)
+                handle._run()
+                handle.cancel()
+                case(handle.cancelled())
+            Scoped(*when, lambda: case(variable.get()), (), case.loop, context=context)._run()
+            Scoped(*when, callback=lambda: case(variable.get()), args=[], loop=case.loop, context=None)._run()
+            for wrong in [{"other": 1}, {"callback": case}]:
+                with pytest.raises(TypeError):
+                    Scoped(*when, case, (), case.loop, **wrong)
+                with pytest.raises(TypeError):
+                    getattr(case.classes, kind)(*when, case, (), case.loop, **wrong)
+
+        parity(body)
+
     def test_is_a_handle_to_asyncio(self, loop):
         assert isinstance(loop.call_soon(print), asyncio.Handle)
         timer = loop.call_later(60, print)

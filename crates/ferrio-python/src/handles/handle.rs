@@ -2,10 +2,12 @@
 
 use ferrio::engine::Flow;
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
+use super::given::Given;
 use super::sharing::{self, Running, Sharing};
 use super::work::{Arguments, CallbackContext, Work};
 use crate::asyncio;
@@ -53,6 +55,29 @@ impl Handle {
             sharing: GilCopy::new(Sharing::Not),
             origin: GilCell::new(origin),
         })
+    }
+
+    pub(super) fn of(py: Python<'_>, given: Given<'_>) -> PyResult<Self> {
+        let Given { callback, arguments, loop_object, context, .. } = given;
+        Self::new(py, LoopRef::new(&loop_object), callback.unbind(), arguments, context.map(Bound::unbind))
+    }
+
+    /// Takes what a subclass's `__init__` gives, in the place of what its class was called with.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` if that is another loop.
+    pub(super) fn initialize(&self, py: Python<'_>, given: Given<'_>) -> PyResult<()> {
+        if !given.loop_object.is(self.loop_ref.bind(py)) {
+            return Err(PyTypeError::new_err("a handle keeps the loop that its class was called with"));
+        }
+        let context = CallbackContext::new(py, given.context.map(Bound::unbind))?;
+        let work = Work { callback: given.callback.unbind(), arguments: given.arguments, context };
+        self.cancelled.set(py, false);
+        if let Some(previous) = self.work.with(py, |place| place.replace(work)) {
+            previous.dispose(py);
+        }
+        Ok(())
     }
 
     pub(crate) fn is_cancelled(&self, py: Python<'_>) -> bool {
@@ -289,20 +314,24 @@ fn callback_source(callback: &Bound<'_, PyAny>, arguments: &Bound<'_, PyTuple>, 
 #[pymethods]
 impl Handle {
     #[new]
-    #[pyo3(signature = (callback, args, r#loop, context=None))]
-    pub(super) fn __new__(
-        callback: Bound<'_, PyAny>,
-        args: &Bound<'_, PyAny>,
-        r#loop: &Bound<'_, PyAny>,
-        context: Option<Bound<'_, PyAny>>,
+    #[classmethod]
+    #[pyo3(signature = (*args, **kwargs), text_signature = "(callback, args, loop, context=None)")]
+    fn __new__(
+        cls: &Bound<'_, PyType>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let py = callback.py();
-        let arguments = match args.cast::<PyTuple>() {
-            Ok(arguments) => arguments.clone(),
-            Err(_) => args.try_iter()?.collect::<PyResult<Vec<_>>>().and_then(|args| PyTuple::new(py, args))?,
-        };
-        let loop_ref = LoopRef::new(r#loop);
-        Self::new(py, loop_ref, callback.unbind(), Arguments::new(arguments), context.map(Bound::unbind))
+        let is_subclass = !cls.is(cls.py().get_type::<Self>());
+        Self::of(cls.py(), Given::new(args, kwargs, false, is_subclass)?)
+    }
+
+    /// For subclasses, which may give another callback than their class was called with, but no other loop.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __init__(slf: &Bound<'_, Self>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        if slf.is_exact_instance_of::<Self>() {
+            return Ok(());
+        }
+        slf.get().initialize(slf.py(), Given::new(args, kwargs, false, false)?)
     }
 
     /// Takes the callback back; it will not be called, and nothing that it holds is kept. Calling it again does nothing.

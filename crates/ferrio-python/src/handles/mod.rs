@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`handle`] | [`Handle`] |
 //! | [`timer`] | [`TimerHandle`] |
+//! | [`given`] | what their classes are called with by Python |
 //! | [`sharing`] | what other threads may ask of a handle while its callback runs |
 //! | [`work`] | what a handle calls: callback, [`Arguments`] and context |
 //!
 //! A handle is the object that `call_soon` returns and, at the same time, what the engine queues: one allocation a
 //! callback, and none in the queue.
 
+mod given;
 mod handle;
 mod sharing;
 mod timer;

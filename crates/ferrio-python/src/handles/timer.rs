@@ -2,11 +2,13 @@
 
 use ferrio::engine::{Flow, TimerKey};
 use pyo3::basic::CompareOp;
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::PyFloat;
+use pyo3::types::{PyDict, PyFloat, PyTuple, PyType};
 use pyo3::{PyTraverseError, intern};
 
+use super::given::Given;
 use super::handle::{Handle, RunHandle};
 use super::work::Arguments;
 use crate::asyncio;
@@ -77,17 +79,33 @@ pub(crate) fn unless_float(when: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
 #[pymethods]
 impl TimerHandle {
     #[new]
-    #[pyo3(signature = (when, callback, args, r#loop, context=None))]
+    #[classmethod]
+    #[pyo3(signature = (*args, **kwargs), text_signature = "(when, callback, args, loop, context=None)")]
     fn __new__(
-        when: Bound<'_, PyAny>,
-        callback: Bound<'_, PyAny>,
-        args: &Bound<'_, PyAny>,
-        r#loop: &Bound<'_, PyAny>,
-        context: Option<Bound<'_, PyAny>>,
+        cls: &Bound<'_, PyType>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
+        let py = cls.py();
+        let given = Given::new(args, kwargs, true, !cls.is(py.get_type::<Self>()))?;
+        let when = given.when.clone().unwrap_or_else(|| py.None().into_bound(py));
         let seconds = when.extract()?;
-        let handle = Handle::__new__(callback, args, r#loop, context)?;
+        let handle = Handle::of(py, given)?;
         Ok(PyClassInitializer::from(handle).add_subclass(Self::at(seconds, unless_float(&when))))
+    }
+
+    /// For subclasses, which may give another callback than their class was called with, but no other loop or time.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __init__(slf: &Bound<'_, Self>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let py = slf.py();
+        if slf.is_exact_instance_of::<Self>() {
+            return Ok(());
+        }
+        let given = Given::new(args, kwargs, true, false)?;
+        if !slf.get().when(py).eq(&given.when)? {
+            return Err(PyTypeError::new_err("a timer keeps the time that its class was called with"));
+        }
+        slf.as_super().get().initialize(py, given)
     }
 
     /// Takes the callback back and its timer out of the loop; nothing that it holds is kept.
