@@ -172,6 +172,22 @@ def test_a_damaged_record(parity):
     assert not errors
 
 
+@pytest.mark.ferrio_only("asyncio's protocol is fed otherwise")
+def test_a_connection_that_has_failed_is_closed_without_a_word(loop):
+    """It fails once more, and OpenSSL has nothing to say about that."""
+
+    async def body():
+        made = asyncio.Queue()
+        async with serving(lambda: Accepted(lambda *event: None, made)) as connect:
+            await connect()
+            protocol = await made.get()
+            protocol.transport._ssl_protocol.data_received(b"\x17\x03\x03\x00\x20" + bytes(32))
+            protocol.transport.close()
+            assert isinstance(await protocol.lost, ssl.SSLError)
+
+    loop.run_until_complete(body())
+
+
 @pytest.mark.ferrio_only("asyncio drops it")
 def test_what_came_before_a_damaged_record_is_handed_over(loop):
     async def body():

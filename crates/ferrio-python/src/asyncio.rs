@@ -68,6 +68,7 @@ imported! {
     ssl_error = "ssl"."SSLError";
     ssl_want_read_error = "ssl"."SSLWantReadError";
     ssl_syscall_error = "ssl"."SSLSyscallError";
+    ssl_eof_error = "ssl"."SSLEOFError";
     ssl_zero_return_error = "ssl"."SSLZeroReturnError";
     ssl_certificate_error = "ssl"."SSLCertVerificationError";
     base_socket_class = "_socket"."socket";

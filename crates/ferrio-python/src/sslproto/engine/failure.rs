@@ -2,7 +2,6 @@
 
 use std::ffi::c_int;
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -32,7 +31,11 @@ pub(super) fn raised(object: &Bound<'_, PyAny>, session: &mut Session, method: M
             }
             error
         }
-        Ok(_) => PyRuntimeError::new_err("a TLS connection has failed, and OpenSSL does not say why"),
+        // There is nothing in it: the connection has failed before, and that error was raised.
+        Ok(_) => {
+            const EOF: c_int = 8;
+            made(asyncio::ssl_eof_error(py), EOF, "EOF occurred in violation of protocol", method)
+        }
     }
 }
 
@@ -40,8 +43,14 @@ pub(super) fn raised(object: &Bound<'_, PyAny>, session: &mut Session, method: M
 #[cold]
 pub(super) fn closed(py: Python<'_>, method: Method) -> PyErr {
     const ZERO_RETURN: c_int = 6;
-    let error = asyncio::ssl_zero_return_error(py).and_then(|class| {
-        let error = class.call1((ZERO_RETURN, format!("TLS/SSL connection has been closed (EOF){PLACE}0)")))?;
+    made(asyncio::ssl_zero_return_error(py), ZERO_RETURN, "TLS/SSL connection has been closed (EOF)", method)
+}
+
+/// An error that is not of the library's queue.
+fn made(class: PyResult<&Bound<'_, PyAny>>, number: c_int, text: &str, method: Method) -> PyErr {
+    let error = class.and_then(|class| {
+        let py = class.py();
+        let error = class.call1((number, format!("{text}{PLACE}0)")))?;
         error.setattr(intern!(py, "library"), py.None())?;
         error.setattr(intern!(py, "reason"), py.None())?;
         set_place(&error, method)?;
