@@ -27,6 +27,22 @@ def test_wakes_a_loop_that_sleeps(loop, events):
     assert events == ["called"]
 
 
+def test_the_order_is_that_of_time(loop, events):
+    """What another thread hands over while a callback runs is before what the callback queues afterwards."""
+
+    def callback():
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(events.append, "thread"))
+        loop.call_soon(events.append, "before")
+        thread.start()
+        thread.join()
+        loop.call_soon(events.append, "after")
+        loop.call_soon(loop.stop)
+
+    loop.call_soon(callback)
+    loop.run_forever()
+    assert events == ["before", "thread", "after"]
+
+
 def test_wakes_a_loop_that_sleeps_many_times(loop, events):
     """Each call meets a loop that has gone to sleep again."""
     rounds = 50

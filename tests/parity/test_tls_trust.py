@@ -374,3 +374,16 @@ def test_a_key_under_a_password(loop):
             assert ours.transport.get_extra_info("cipher")
 
     loop.run_until_complete(body())
+
+
+def test_context_of_the_protocol(parity):
+    """Programs read it there, under asyncio's name."""
+
+    async def body(case):
+        made = asyncio.Queue()
+        async with serving(lambda: Accepted(case, made)) as connect:
+            await connect()
+            transport = (await made.get()).transport
+            case(transport._ssl_protocol._sslcontext is transport.get_extra_info("sslcontext"))
+
+    assert True in parity(body)[0]

@@ -56,13 +56,13 @@ fn a_turn_has_one_order() {
     theirs.write_all(b"x").unwrap();
     event_loop.signals().set(10, log.runnable("signal"));
     signal(&event_loop, 10);
+    event_loop.push(log.runnable("ready"));
     let (handle, injected) = (event_loop.handle().clone(), log.runnable("injected"));
     // SAFETY: it does not leave this thread.
     handle.inject(unsafe { SendRunnable::new(injected) }).unwrap();
     event_loop.push_at(0, log.runnable("due"));
     event_loop.push_at(-5, log.runnable("overdue"));
     event_loop.push_at(1, log.runnable("later"));
-    event_loop.push(log.runnable("ready"));
     turn(&event_loop);
     let mut order = log.take();
     // The kernel reports descriptors in an order of its own; of the loop's two steps, readiness is the first.
@@ -240,6 +240,18 @@ fn a_push_through_the_handle_keeps_its_place_on_the_loops_own_thread() {
     event_loop.push(log.runnable(1));
     // SAFETY: it does not leave this thread.
     event_loop.handle().push(unsafe { SendRunnable::new(log.runnable(2)) }).unwrap();
+    event_loop.push(log.runnable(3));
+    turn(&event_loop);
+    assert_eq!(log.take(), [1, 2, 3]);
+}
+
+#[test]
+fn what_was_injected_before_a_push_is_before_it_in_the_queue() {
+    let event_loop = stepped();
+    let log = Log::default();
+    event_loop.push(log.runnable(1));
+    // SAFETY: it does not leave this thread.
+    event_loop.handle().inject(unsafe { SendRunnable::new(log.runnable(2)) }).unwrap();
     event_loop.push(log.runnable(3));
     turn(&event_loop);
     assert_eq!(log.take(), [1, 2, 3]);

@@ -97,6 +97,12 @@ impl TlsProtocol {
         TlsTransport::lower_drained(self.transport(py))
     }
 
+    /// The `ssl.SSLContext`, under the name that asyncio's own protocol has for it, which programs read.
+    #[getter]
+    fn _sslcontext<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.transport.get().ssl_context.bind(py).clone()
+    }
+
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let py = slf.py();
         Ok(format!("<{} of {}>", slf.get_type().name()?, slf.get().transport(py).repr()?))

@@ -108,6 +108,8 @@ impl EventLoop {
     /// A closed loop keeps it until the loop is dropped: who may meet one asks [`is_closed`](Self::is_closed) first.
     #[inline]
     pub fn push(&self, runnable: Runnable) {
+        // What other threads handed over before this is before it in the queue, as if they had queued it themselves.
+        self.queue_injected();
         self.ready.push(runnable);
     }
 
@@ -261,7 +263,15 @@ impl EventLoop {
         result
     }
 
+    #[inline]
     fn queue_injected(&self) {
+        if self.handle.0.inject.has_items() {
+            self.take_injected();
+        }
+    }
+
+    #[cold]
+    fn take_injected(&self) {
         for runnable in self.handle.0.inject.take() {
             self.ready.push(runnable.into_inner());
         }
