@@ -15,6 +15,7 @@ use super::iscoroutine::iscoroutine;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::coroutine::is_generator;
 use crate::ffi::runnable::{Job, leave};
 use crate::futures::{Future, Notified};
 use crate::loop_ref::{Due, LoopRef, Timer};
@@ -29,7 +30,8 @@ pub(crate) fn as_completed<'py>(
     fs: &Bound<'py, PyAny>,
     timeout: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, AsCompleted>> {
-    if iscoroutine(fs)? || is_awaitable(fs)? {
+    // A generator is a collection here, also where it is a coroutine elsewhere.
+    if !is_generator(fs) && iscoroutine(fs)? || is_awaitable(fs)? {
         let class = fs.get_type();
         return Err(PyTypeError::new_err(format!("expects an iterable of awaitables, not {}", class.name()?)));
     }

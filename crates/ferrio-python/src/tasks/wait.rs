@@ -12,6 +12,7 @@ use super::sleep::Resolve;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::coroutine::is_generator;
 use crate::ffi::method::CallArguments;
 use crate::futures::awaited_by::is_future;
 use crate::futures::{Future, Notified};
@@ -104,7 +105,8 @@ enum Mode {
 impl Mode {
     /// Looks at both arguments, in asyncio's order.
     fn of(fs: &Bound<'_, PyAny>, return_when: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        if is_future(fs)? || iscoroutine(fs)? {
+        // A generator is a collection here, also where it is a coroutine elsewhere.
+        if is_future(fs)? || !is_generator(fs) && iscoroutine(fs)? {
             let class = fs.get_type();
             return Err(PyTypeError::new_err(format!("expect a list of futures, not {}", class.name()?)));
         }
