@@ -255,7 +255,7 @@ def test_input_that_is_closed_early(parity):
     parity(body)
 
 
-@pytest.mark.asyncio_since("3.13", "an end of wait() before that of the pipes")
+@pytest.mark.asyncio_since("3.14", "waiters that wake when the process ends, and not with its pipes")
 @pytest.mark.parametrize("by", ["wait", "communicate"])
 def test_a_grandchild_keeps_the_pipe(parity, tmp_path, by):
     """The exit is told at once; the output ends with the last who can write to it."""
