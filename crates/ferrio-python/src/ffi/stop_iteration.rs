@@ -8,7 +8,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyBool, PyTuple, PyType};
 
 use super::cell::GilCell;
 
@@ -28,7 +28,8 @@ pub(crate) fn with_value(value: Bound<'_, PyAny>) -> PyErr {
 #[inline]
 pub(super) fn raise(value: Bound<'_, PyAny>) {
     let py = value.py();
-    match Brief::make(value) {
+    let exception = if value.is(PyBool::new(py, true).as_any()) { with_true(value) } else { Brief::make(value) };
+    match exception {
         // SAFETY: the two references that are given away are owned: the class's own and that of the exception.
         #[allow(deprecated, reason = "what replaces it is there from Python 3.12 on")]
         Ok(exception) => unsafe {
@@ -37,6 +38,21 @@ pub(super) fn raise(value: Bound<'_, PyAny>) {
         },
         Err(error) => error.restore(py),
     }
+}
+
+/// The exception for True, which is what locks and events return: one serves again and again, unless somebody who drives
+/// an iterator by hand has kept it, or changed it.
+fn with_true(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    static KEPT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let kept = KEPT.get_or_try_init(value.py(), || make(&value).map(Bound::unbind))?.bind(value.py());
+    // SAFETY: the object is alive, and was made as a `StopIteration` by `make`.
+    let is_untouched = unsafe {
+        let fields = &*kept.as_ptr().cast::<ffi::PyStopIterationObject>();
+        ffi::Py_REFCNT(kept.as_ptr()) == 1
+            && [fields.dict, fields.notes, fields.traceback, fields.context, fields.cause].iter().all(|it| it.is_null())
+            && fields.value == value.as_ptr()
+    };
+    if is_untouched { Ok(kept.clone()) } else { Brief::make(value) }
 }
 
 /// A class of `StopIteration` whose memory is used again.
