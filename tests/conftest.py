@@ -134,6 +134,14 @@ def engine(request, monkeypatch):
 
 
 @pytest.fixture
+def no_zombies():
+    """No test leaves a child, be it running or to be reaped."""
+    yield
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture
 def events():
     """A list to record events in."""
     return []

@@ -4,18 +4,10 @@ import asyncio
 import contextvars
 
 import pytest
-from support.case import describe
+from support.case import outcome
 from support.loops import turn
 
 variable = contextvars.ContextVar("variable", default="unset")
-
-
-async def outcome(awaitable):
-    """What awaiting raises or returns, to compare."""
-    try:
-        return await awaitable
-    except BaseException as error:
-        return describe(error)
 
 
 class TestCancelling:

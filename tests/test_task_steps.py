@@ -5,7 +5,7 @@ import contextvars
 import types
 
 import pytest
-from support.case import describe
+from support.case import outcome
 from support.loops import turn
 
 import ferrio
@@ -25,14 +25,6 @@ class Yields:
 
     def __await__(self):
         return (yield self.thing)
-
-
-async def outcome(awaitable):
-    """What awaiting raises or returns, to compare."""
-    try:
-        return await awaitable
-    except BaseException as error:
-        return describe(error)
 
 
 class TestYields:

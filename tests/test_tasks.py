@@ -9,7 +9,7 @@ import sys
 import weakref
 
 import pytest
-from support.case import describe, neutral
+from support.case import describe, neutral, outcome
 from support.loops import turn
 
 import ferrio
@@ -23,14 +23,6 @@ async def nothing():
 
 async def forever():
     await asyncio.get_running_loop().create_future()
-
-
-async def outcome(awaitable):
-    """What awaiting raises or returns, to compare."""
-    try:
-        return await awaitable
-    except BaseException as error:
-        return describe(error)
 
 
 class TestMaking:

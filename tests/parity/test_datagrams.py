@@ -10,29 +10,19 @@ import warnings
 
 import pytest
 from support.case import describe
-from support.peers import turns
+from support.peers import Recorder, nothing, turns
 
 pytestmark = pytest.mark.every_door
 
 
-class Recording(asyncio.DatagramProtocol):
-    """Records every call, and keeps what was received and what failed. `on` has more to do, by the method's name."""
+class Recording(Recorder, asyncio.DatagramProtocol):
+    """Records every call, and keeps what was received and what failed."""
 
-    def __init__(self, record=lambda *event: None, **on):
-        self.record = record
-        self.on = on
+    def __init__(self, record=nothing, **on):
+        super().__init__(record, **on)
         self.received = asyncio.Queue()
         self.errors = asyncio.Queue()
         self.lost = asyncio.get_running_loop().create_future()
-
-    def _called(self, name, *arguments):
-        self.record(name, *arguments)
-        if name in self.on:
-            self.on[name](self)
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self._called("connection_made")
 
     def datagram_received(self, data, addr):
         self.received.put_nowait((data, addr))
@@ -54,7 +44,7 @@ class Recording(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def endpoint(record=lambda *event: None, on=None, **arguments):
+async def endpoint(record=nothing, on=None, **arguments):
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_datagram_endpoint(lambda: Recording(record, **(on or {})), **arguments)
     try:

@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from support.case import describe
+from support.case import describe, outcome
 
 pytestmark = pytest.mark.every_door
 
@@ -40,13 +40,6 @@ OPTIONS = {
     "passive": {"flags": socket.AI_PASSIVE, "type": socket.SOCK_STREAM},
     "UDP over a stream": {"proto": socket.IPPROTO_UDP, "type": socket.SOCK_STREAM},
 }
-
-
-async def outcome(awaitable):
-    try:
-        return await awaitable
-    except Exception as error:
-        return describe(error)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

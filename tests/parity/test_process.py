@@ -10,7 +10,7 @@ import weakref
 from subprocess import DEVNULL, PIPE, STDOUT
 
 import pytest
-from support.case import describe
+from support.case import outcome
 from support.peers import MUCH, turns
 from support.traces import package
 
@@ -20,13 +20,6 @@ from ferrio import _ferrio
 pytestmark = pytest.mark.every_door
 
 CAT = ("cat",)
-
-
-async def outcome(awaitable):
-    try:
-        return await awaitable
-    except (Exception, asyncio.CancelledError) as error:
-        return describe(error)
 
 
 def shell(script, **keywords):

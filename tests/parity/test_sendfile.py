@@ -9,8 +9,8 @@ import tempfile
 import threading
 
 import pytest
-from support.case import describe
-from support.peers import MUCH, Recording, receive_all, reset, shrink, tcp_pair, turns
+from support.case import outcome
+from support.peers import MUCH, connect, receive_all, reset, shrink, tcp_pair, turns
 
 pytestmark = pytest.mark.every_door
 
@@ -34,17 +34,6 @@ def received_by(sock):
     thread.start()
     yield result
     thread.join()
-
-
-async def outcome(awaitable):
-    try:
-        return await awaitable
-    except Exception as error:
-        return describe(error)
-
-
-async def connect(sock, record, **on):
-    return await asyncio.get_running_loop().create_connection(lambda: Recording(record, **on), sock=sock)
 
 
 def quiet(*_):

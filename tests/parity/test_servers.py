@@ -11,7 +11,7 @@ import socket
 import weakref
 
 import pytest
-from support.peers import Recording, receive_all, reset, turns
+from support.peers import Accepted, receive_all, reset, turns
 
 pytestmark = pytest.mark.every_door
 
@@ -34,18 +34,6 @@ async def serving(factory, **options):
     finally:
         server.close()
         await asyncio.wait_for(server.wait_closed(), 10)
-
-
-class Accepted(Recording):
-    """Tells a queue of itself."""
-
-    def __init__(self, record, made, **on):
-        super().__init__(record, **on)
-        self.made = made
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        self.made.put_nowait(self)
 
 
 def test_a_connection_from_begin_to_end(parity):

@@ -5,18 +5,10 @@ import contextlib
 import ssl
 
 import pytest
-from support.peers import Recording, turns
+from support.peers import Failure, Recording, fail, turns
 from support.tls import Accepted, serving
 
 pytestmark = pytest.mark.usefixtures("engine")
-
-
-class Failure(Exception):
-    pass
-
-
-def fail(protocol):
-    raise Failure("in a protocol")
 
 
 def test_an_exception_in_data_received(parity):

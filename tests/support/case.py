@@ -21,6 +21,14 @@ def neutral(text):
     return _TASK_NUMBER.sub("Task-N", _ADDRESS.sub("0x", text))
 
 
+async def outcome(awaitable):
+    """What an await comes to: its result, or the description of its error."""
+    try:
+        return await awaitable
+    except (Exception, asyncio.CancelledError) as error:
+        return describe(error)
+
+
 class Errors:
     """An exception handler that keeps what it is given."""
 

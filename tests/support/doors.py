@@ -8,6 +8,9 @@ import sys
 
 import ferrio
 
+#: What tests import from these is as much theirs as if it stood in their own module.
+SUPPORT = tuple(f"support.{name}" for name in ("peers", "pipes", "processes", "streams", "tls"))
+
 #: Behind `asyncio` stands the standard library alone, to compare with.
 DOORS = ("ferrio", "installed", "module")
 
@@ -35,5 +38,4 @@ def opened(name, *modules):
 
 def of_tests(module):
     """The modules whose `asyncio` a test of `module` means."""
-    names = ("support.peers", "support.tls")
-    return (module, *(sys.modules[name] for name in names if name in sys.modules))
+    return (module, *(sys.modules[name] for name in SUPPORT if name in sys.modules))

@@ -52,15 +52,28 @@ def receive_exactly(sock, size):
     return bytes(data)
 
 
-class Recording(asyncio.Protocol):
-    """Records every call, and lets a coroutine wait for one. What a method is to do besides is in `on`, by its name."""
+class Failure(Exception):
+    """What a protocol raises that fails."""
 
-    def __init__(self, record, **on):
+
+def fail(*args):
+    raise Failure("in a protocol")
+
+
+def nothing(*event):
+    """Records nothing."""
+
+
+class Recorder:
+    """The part of every protocol that records its calls, and lets a coroutine wait for one.
+
+    What a method is to do besides is in `on`, by its name.
+    """
+
+    def __init__(self, record=nothing, **on):
         self.record = record
         self.on = on
         self.transport = None
-        self.data = bytearray()
-        self.lost = asyncio.get_running_loop().create_future()
         self.calls = asyncio.Queue()
 
     def _called(self, name, *arguments):
@@ -76,6 +89,15 @@ class Recording(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport = transport
         self._called("connection_made")
+
+
+class Recording(Recorder, asyncio.Protocol):
+    """Records every call, and keeps what it received."""
+
+    def __init__(self, record=nothing, **on):
+        super().__init__(record, **on)
+        self.data = bytearray()
+        self.lost = asyncio.get_running_loop().create_future()
 
     def data_received(self, data):
         self.data += data
@@ -93,6 +115,18 @@ class Recording(asyncio.Protocol):
     def connection_lost(self, exc):
         self.lost.set_result(exc)
         self._called("connection_lost", type(exc).__name__, str(exc))
+
+
+class Accepted(Recording):
+    """A server's protocol: the test gets it from a queue."""
+
+    def __init__(self, record, made, **on):
+        super().__init__(record, **on)
+        self.made = made
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.made.put_nowait(self)
 
 
 async def connect(sock, record, **on):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .peers import Recording, turns
+from .peers import Accepted, Recording, turns
 
 CERTIFICATES = Path(__file__).parent.parent / "certificates"
 AUTHORITY = CERTIFICATES / "ca.pem"
@@ -169,18 +169,6 @@ async def listening():
 
 
 versions = pytest.mark.parametrize("version", [TLS12, TLS13], ids=["1.2", "1.3"])
-
-
-class Accepted(Recording):
-    """A server's protocol: the test gets it from a queue."""
-
-    def __init__(self, record, made, **on):
-        super().__init__(record, **on)
-        self.made = made
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        self.made.put_nowait(self)
 
 
 class Plain(asyncio.Protocol):
