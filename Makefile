@@ -83,8 +83,8 @@ handshakes: develop ## 50,000 TLS handshakes: memory is flat; HANDSHAKES=5000
 # Without leaks, as what an interpreter holds when it ends is no news, and without what needs gigabytes. Without
 # test_out_of_descriptors of servers: valgrind keeps the limit of descriptors by itself, and closes the connection that was
 # accepted beyond it, where the kernel leaves it in the queue.
-MEMCHECK = $(addprefix tests/parity/test_,transports.py connections.py servers.py sock.py datagrams.py pipes.py sendfile.py \
-  streams.py tls.py)
+MEMCHECK = $(addprefix tests/parity/test_,transport*.py connections.py servers.py sock*.py datagrams.py pipe*.py sendfile.py \
+  stream*.py tls.py)
 MEMCHECK_OPTIONS = --only module -k "not two_gib" --deselect tests/parity/test_servers.py::test_out_of_descriptors
 memcheck: develop ## the Python tests of the transports under valgrind
 	FERRIO_SLOWDOWN=50 PYTHONMALLOC=malloc valgrind --error-exitcode=99 --leak-check=no --num-callers=30 \

@@ -1,7 +1,5 @@
 //! `examples/notebook.rs`, under a clock that jumps.
 
-#![allow(clippy::unwrap_used, reason = "helpers outside of a test function unwrap like the tests do")]
-
 mod common;
 #[path = "../examples/notebook.rs"]
 mod notebook;

@@ -1,7 +1,5 @@
 //! The buffers, flow control, the size of reads and separators, each against a model that is too simple to be wrong.
 
-#![allow(clippy::unwrap_used, reason = "helpers outside of a test function unwrap like the tests do")]
-
 use ferrio::stream::{
     FlowControl, Found, Limits, MAX_SLICES, ReadBuffer, ReadSize, Room, SCRATCH, Search, Separators, WriteBuffer,
 };

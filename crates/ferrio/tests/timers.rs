@@ -1,7 +1,5 @@
 //! The timers against a model that is too simple to be wrong: a list.
 
-#![allow(clippy::unwrap_used, reason = "helpers outside of a test function unwrap like the tests do")]
-
 mod common;
 
 use std::rc::Rc;

@@ -3,6 +3,9 @@
 //! Nothing here sleeps: a test that waits does so on a channel, on a stepped clock, or in the loop's own wait.
 
 #![allow(dead_code, reason = "each test file uses its part of this")]
+#![allow(clippy::unwrap_used, reason = "helpers outside of a test function unwrap like the tests do")]
+
+pub(crate) mod tasks;
 
 use std::cell::{Cell, RefCell};
 use std::io;
