@@ -18,9 +18,9 @@ PIECE = 1 << 16
 
 
 @contextlib.asynccontextmanager
-async def large(aio):
+async def large(aio, **keywords):
     """A stream that has received so much at a time that the next read() of a PIECE will receive by itself."""
-    async with stream(aio) as (reader, writer, theirs):
+    async with stream(aio, **keywords) as (reader, writer, theirs):
         for sock in (writer.get_extra_info("socket"), theirs):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * len(LARGE))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * len(LARGE))
@@ -55,6 +55,31 @@ def test_large_messages(parity, busy):
                 case(await reading == LARGE)
         if flooding:
             flooding.cancel()
+
+    parity(body)
+
+
+@pytest.mark.parametrize("limit", [1024, PIECE])
+@pytest.mark.parametrize("size", [PIECE, PIECE + 1, PIECE + 40_000, 2 * PIECE, 2 * PIECE + 1, len(LARGE)])
+def test_what_comes_with_a_large_message(parity, size, limit):
+    """It is received together with it, and read next. The transport pauses meanwhile, if it is too much."""
+
+    async def body(case):
+        async with large(package(case), limit=limit) as (reader, writer, theirs):
+            for _ in range(3):
+                reading = asyncio.ensure_future(reader.read(PIECE))
+                await turns(2)
+                theirs.sendall(LARGE[:size])
+                data = await reading
+                # How much has come by now is the kernel's business.
+                case(len(reader._buffer) <= 2 * limit or not writer.transport.is_reading())
+                data += await reader.read(PIECE) if size > PIECE else b""
+                case(len(data), data + await read_pieces(reader, size - len(data)) == LARGE[:size])
+            reading = asyncio.ensure_future(reader.read(PIECE))
+            await turns(2)
+            theirs.sendall(LARGE[:size])
+            theirs.shutdown(socket.SHUT_WR)
+            case(await reading + await reader.read() == LARGE[:size], reader.at_eof())
 
     parity(body)
 

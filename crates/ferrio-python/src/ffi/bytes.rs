@@ -28,34 +28,102 @@ pub(crate) fn copy<'py>(py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, 
     }
 }
 
-/// Makes a `bytes` of at most `room` bytes, filled by `fill`; `None` if that would block. Runs no Python code.
+/// What came of receiving into a new `bytes`: the bytes, `None` if that would block, an error of the connection's.
+pub(crate) type Received<T> = io::Result<Option<T>>;
+
+/// A `bytes`, and another for what the first had no room for.
+pub(crate) type TwoBytes<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>);
+
+/// Makes a `bytes` of at most `room` bytes, filled by `fill`. Runs no Python code.
 ///
 /// # Errors
 ///
-/// What `fill` reports is the inner result; the outer one is `MemoryError`.
+/// `MemoryError`.
 pub(crate) fn receive<'py>(
     py: Python<'py>,
     room: usize,
     fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<Transfer>,
-) -> PyResult<io::Result<Option<Bound<'py, PyBytes>>>> {
-    let length = ffi::Py_ssize_t::try_from(room)?;
-    // SAFETY: a null pointer asks for an object whose bytes are not set; returns null with an exception set.
-    let bytes = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))? };
-    // SAFETY: the object has `room` bytes and nobody else has seen it.
-    let buffer =
-        unsafe { std::slice::from_raw_parts_mut(ffi::PyBytes_AS_STRING(bytes.as_ptr()).cast_mut().cast(), room) };
-    let received = match fill(buffer) {
-        Ok(Transfer::Done(received)) => received.min(room),
-        Ok(Transfer::WouldBlock) => return Ok(Ok(None)),
-        Err(error) => return Ok(Err(error)),
-    };
-    let mut object = bytes.into_ptr();
-    if received < room {
-        // SAFETY: `object` is the only reference to a `bytes` without a hash; it is replaced, or freed and set to null
-        // when the call fails. A length of at most `room` fits. The result is what the object says.
-        unsafe { _PyBytes_Resize(&raw mut object, received as ffi::Py_ssize_t) };
+) -> PyResult<Received<Bound<'py, PyBytes>>> {
+    let mut bytes = Unfilled::new(py, room)?;
+    match fill(bytes.room()) {
+        // SAFETY: `fill` reports how many bytes it has set.
+        Ok(Transfer::Done(received)) => Ok(Ok(Some(unsafe { bytes.filled(received.min(room)) }?))),
+        Ok(Transfer::WouldBlock) => Ok(Ok(None)),
+        Err(error) => Ok(Err(error)),
     }
-    // SAFETY: `object` is an owned `bytes`, or null with an exception set. The first `received` bytes of it are set, as
-    // `fill` reports, and there are no others.
-    Ok(Ok(Some(unsafe { Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked() })))
+}
+
+/// As [`receive`], into two objects of at most `rooms` bytes, the second for what the first has no room for. Without such,
+/// there is no second.
+///
+/// # Errors
+///
+/// `MemoryError`.
+pub(crate) fn receive_two<'py>(
+    py: Python<'py>,
+    rooms: [usize; 2],
+    fill: impl FnOnce(&mut [MaybeUninit<u8>], &mut [MaybeUninit<u8>]) -> io::Result<Transfer>,
+) -> PyResult<Received<TwoBytes<'py>>> {
+    let (mut first, mut second) = (Unfilled::new(py, rooms[0])?, Unfilled::new(py, rooms[1])?);
+    match fill(first.room(), second.room()) {
+        Ok(Transfer::Done(received)) => {
+            let rest = received.saturating_sub(rooms[0]).min(rooms[1]);
+            // SAFETY: `fill` reports how many bytes it has set, those of the first object before those of the second.
+            let (first, second) = unsafe {
+                (first.filled(received.min(rooms[0]))?, if rest == 0 { None } else { Some(second.filled(rest)?) })
+            };
+            Ok(Ok(Some((first, second))))
+        }
+        Ok(Transfer::WouldBlock) => Ok(Ok(None)),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// A `bytes` that nobody else has seen, of which no byte is set.
+struct Unfilled<'py>(Bound<'py, PyBytes>);
+
+impl<'py> Unfilled<'py> {
+    fn new(py: Python<'py>, room: usize) -> PyResult<Self> {
+        let length = ffi::Py_ssize_t::try_from(room)?;
+        // SAFETY: a null pointer asks for an object whose bytes are not set; returns null with an exception set.
+        let bytes =
+            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))? };
+        // SAFETY: that is what the function makes.
+        Ok(Self(unsafe { bytes.cast_into_unchecked() }))
+    }
+
+    /// Where the bytes are to be.
+    fn room(&mut self) -> &mut [MaybeUninit<u8>] {
+        let start = self.start();
+        // SAFETY: the object has so many bytes, and nobody else refers to it; or it is the empty one, which has none.
+        unsafe { std::slice::from_raw_parts_mut(start, self.len()) }
+    }
+
+    fn start(&self) -> *mut MaybeUninit<u8> {
+        // SAFETY: the object is alive.
+        unsafe { ffi::PyBytes_AS_STRING(self.0.as_ptr()).cast_mut().cast() }
+    }
+
+    fn len(&self) -> usize {
+        // SAFETY: the object is alive.
+        unsafe { ffi::Py_SIZE(self.0.as_ptr()) }.unsigned_abs()
+    }
+
+    /// The object, shrunk to its first `count` bytes.
+    ///
+    /// # Safety
+    ///
+    /// They are set, and there are as many.
+    unsafe fn filled(self, count: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let py = self.0.py();
+        let has_all = count == self.len();
+        let mut object = self.0.into_ptr();
+        if !has_all {
+            // SAFETY: `object` is the only reference to a `bytes` without a hash; it is replaced, or freed and set to null
+            // when the call fails. A length that is less than another fits. The result is what the object says.
+            unsafe { _PyBytes_Resize(&raw mut object, count as ffi::Py_ssize_t) };
+        }
+        // SAFETY: `object` is an owned `bytes`, or null with an exception set.
+        Ok(unsafe { Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked() })
+    }
 }

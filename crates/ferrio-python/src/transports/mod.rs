@@ -38,5 +38,5 @@ pub(crate) use datagram::{DatagramTransport, NewDatagramTransport, SendTo};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use pipe::{NewPipe, ReadPipeTransport, WritePipeTransport};
 pub(crate) use server::{Server, SocketFile};
-pub(crate) use socket::{NewSocketTransport, SendingFile, SocketTransport, Write};
+pub(crate) use socket::{Fetched, NewSocketTransport, SendingFile, SocketTransport, Write};
 pub(crate) use subprocess::{NewSubprocess, SubprocessTransport};

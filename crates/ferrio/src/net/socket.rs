@@ -17,6 +17,7 @@ use rustix::net::{
 };
 
 use super::Address;
+use crate::sys::receive_scattered;
 
 /// What came of moving bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,27 @@ pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Transfer> {
 #[inline]
 pub fn recv_uninit(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<Transfer> {
     transfer(retry(|| net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, count)| count)))
+}
+
+/// As [`recv_uninit`], into `first`, and into `second` what that has no room for: one call where two would tell the peer of
+/// room twice.
+///
+/// # Errors
+///
+/// As for [`recv`].
+pub fn recv_scattered(
+    socket: BorrowedFd<'_>,
+    first: &mut [MaybeUninit<u8>],
+    second: &mut [MaybeUninit<u8>],
+) -> io::Result<Transfer> {
+    loop {
+        match receive_scattered(socket, first, second) {
+            Ok(count) => return Ok(Transfer::Done(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Transfer::WouldBlock),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Receives a datagram into `buffer`, and tells where it comes from; `None` if there is none. What there is no room for is

@@ -7,17 +7,20 @@
 //! | signals as bytes in a pipe | [`SignalPipe`] | `socketpair` |
 //! | the end of a child process | [`PidFd`], and the `*_child` functions without it | `pidfd_open`, `waitid`, `kill` |
 //! | monotonic time | [`monotonic`] | `clock_gettime`, in the vDSO |
+//! | receiving into two pieces of memory | `receive_scattered` | `recvmsg` |
 //!
-//! A platform is supported when it supplies these five; nothing above this room names a system call of theirs.
+//! A platform is supported when it supplies these six; nothing above this room names a system call of theirs.
 
 mod child;
 mod epoll;
+mod scatter;
 mod signal_pipe;
 mod time;
 mod wake_fd;
 
 pub use child::{ChildStatus, PidFd, reap_child, signal_child, wait_for_child};
 pub use epoll::{Events, Interest, Poller, Readiness};
+pub(crate) use scatter::receive_scattered;
 pub use signal_pipe::SignalPipe;
 pub use time::monotonic;
 pub use wake_fd::WakeFd;

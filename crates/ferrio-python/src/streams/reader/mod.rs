@@ -32,8 +32,8 @@ use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::pool;
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
-use crate::transports::SocketTransport;
 use crate::transports::native::Ran;
+use crate::transports::{Fetched, SocketTransport};
 
 /// What a stream has received, for coroutines to read.
 #[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
@@ -178,26 +178,33 @@ impl StreamReader {
         self.wake(py).map(Some)
     }
 
-    /// Fetches what the transport has, if it is one of ours; `None` if there is nothing to be had so.
+    /// Fetches what the transport has, if it is one of ours, and keeps what is more than `count` bytes; `None` if there is
+    /// nothing to be had so.
     fn fetch<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        match self.transport.clone_ref(py) {
-            Some(transport) => match transport.bind(py).cast_exact::<SocketTransport>() {
-                Ok(transport) => SocketTransport::fetch(transport, count),
-                Err(_) => Ok(None),
-            },
-            None => Ok(None),
+        let Some(transport) = self.transport.clone_ref(py) else { return Ok(None) };
+        let Ok(transport) = transport.bind(py).cast_exact::<SocketTransport>() else { return Ok(None) };
+        let Some(Fetched { data, rest }) = SocketTransport::fetch(transport, count)? else { return Ok(None) };
+        if let Some(rest) = rest {
+            self.buffer.push(rest.as_any(), usize::MAX)?;
+            self.pause_if_full(py)?;
         }
+        Ok(Some(data))
     }
 
     /// What follows when the buffer has got more: who waits goes on, and the transport pauses if it is too much.
     #[inline]
     pub(super) fn fed(&self, py: Python<'_>) -> PyResult<Ran> {
         let ran = self.wake(py)?;
+        Ok(if self.pause_if_full(py)? { Ran::Anybodys } else { ran })
+    }
+
+    /// Has the transport pause, unless it does, if there is too much. Whether it was asked to.
+    #[inline]
+    fn pause_if_full(&self, py: Python<'_>) -> PyResult<bool> {
         if self.paused.get(py) || self.buffer.len(py)? <= self.limit.get(py).saturating_mul(2) {
-            return Ok(ran);
+            return Ok(false);
         }
-        self.pause(py)?;
-        Ok(Ran::Anybodys)
+        self.pause(py).map(|()| true)
     }
 
     fn pause(&self, py: Python<'_>) -> PyResult<()> {

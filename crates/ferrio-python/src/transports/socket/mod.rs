@@ -28,6 +28,7 @@ mod read;
 mod write;
 
 pub(crate) use file::SendingFile;
+pub(crate) use read::Fetched;
 pub(crate) use write::Write;
 
 use std::os::fd::RawFd;

@@ -15,8 +15,8 @@
 //!
 //! Large messages are not received here when a coroutine waits for them: it is woken, and receives by itself, into the
 //! `bytes` that it returns. What is received for fifty connections in one turn, before any of it is used in the next, has left
-//! the processor's cache by then, and lies in memory that the allocator had to ask the kernel for: that takes longer
-//! than the second call which a message of more than its `read` asks for costs.
+//! the processor's cache by then, and lies in memory that the allocator had to ask the kernel for. What comes behind that is
+//! received by the same call, for the next `read`: with a second one the kernel would tell the peer of room twice.
 
 use std::io;
 
@@ -57,6 +57,14 @@ impl Job for ReadReady {
         let (py, transport) = (this.py(), this.get());
         callback::run_of(transport.core(py), transport, this.as_any(), || SocketTransport::read_ready(this))
     }
+}
+
+/// What a coroutine has received by itself.
+pub(crate) struct Fetched<'py> {
+    /// What it asked for.
+    pub(crate) data: Bound<'py, PyBytes>,
+    /// What came behind it.
+    pub(crate) rest: Option<Bound<'py, PyBytes>>,
 }
 
 impl SocketTransport {
@@ -157,13 +165,14 @@ impl SocketTransport {
         Ok(true)
     }
 
-    /// Receives at most `count` bytes for a coroutine that was woken to fetch them. `None` if there are none, or if it is no
-    /// longer to have them: the transport goes on to tell its protocol of all that comes.
+    /// Receives at most `count` bytes for a coroutine that was woken to fetch them, and with them, if there is more, at most
+    /// as many that are for the next to read. `None` if there are none, or if it is no longer to have them: the transport
+    /// goes on to tell its protocol of all that comes.
     ///
     /// # Errors
     ///
     /// `MemoryError`. An error of the connection ends it as usual, and is told by `connection_lost`.
-    pub(crate) fn fetch<'py>(this: &Bound<'py, Self>, count: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    pub(crate) fn fetch<'py>(this: &Bound<'py, Self>, count: usize) -> PyResult<Option<Fetched<'py>>> {
         let py = this.py();
         let transport = this.get();
         let flags = transport.flags.get(py);
@@ -178,12 +187,20 @@ impl SocketTransport {
             Room::Own(room) => room,
         };
         let fd = borrow(transport.fd);
-        match bytes::receive(py, room.min(count), |buffer| socket::recv_uninit(fd, buffer))? {
-            Ok(Some(data)) if !data.as_bytes().is_empty() => {
-                read_size.record(data.as_bytes().len());
+        let received = if room > count {
+            let rooms = [count, (room - count).min(count)];
+            bytes::receive_two(py, rooms, |first, second| socket::recv_scattered(fd, first, second))?
+        } else {
+            let received = bytes::receive(py, room, |buffer| socket::recv_uninit(fd, buffer))?;
+            received.map(|data| data.map(|data| (data, None)))
+        };
+        match received {
+            Ok(Some((data, rest))) if !data.as_bytes().is_empty() => {
+                let count = data.as_bytes().len() + rest.as_ref().map_or(0, |rest| rest.as_bytes().len());
+                read_size.record(count);
                 transport.read_size.set(py, read_size);
                 transport.fetched.set(py, transport.core(py).get().engine(py).stats().turns());
-                Ok(Some(data))
+                Ok(Some(Fetched { data, rest }))
             }
             Ok(Some(_)) => {
                 // The transport will be told of it again.
