@@ -136,6 +136,12 @@ impl LoopCore {
         self.thread.get(py) != 0
     }
 
+    /// Whether the loop runs on this thread, which makes it the running loop.
+    #[inline]
+    pub(crate) fn runs_here(&self, py: Python<'_>) -> bool {
+        self.thread.get(py) == current_thread()
+    }
+
     /// # Errors
     ///
     /// `RuntimeError` if the loop is closed.

@@ -10,7 +10,7 @@ use super::EventLoop;
 use crate::asyncio;
 use crate::ffi::runnable::take_leaving;
 use crate::ffi::snapshot;
-use crate::ffi::thread::{ReleasingPark, current_thread};
+use crate::ffi::thread::{ReleasingPark, RunsLoop, current_thread};
 use crate::futures::awaited_by::is_future;
 use crate::tasks::ensure_future;
 
@@ -129,6 +129,7 @@ impl EventLoop {
         let engine = slf.as_super().get().engine(py);
         let mut park = ReleasingPark(py);
         let _entered = engine.enter();
+        let _runs = RunsLoop::begin(py);
         loop {
             if slf.get().stopping.get(py) {
                 engine.hurry();

@@ -206,6 +206,12 @@ impl<T> GilOnce<T> {
         Self(OnceCell::new())
     }
 
+    /// A cell that is set.
+    #[inline]
+    pub(crate) fn new(value: T) -> Self {
+        Self(OnceCell::from(value))
+    }
+
     pub(crate) fn into_inner(self) -> Option<T> {
         self.0.into_inner()
     }

@@ -98,8 +98,7 @@ unsafe extern "C" fn iterate<T: Driven>(this: *mut ffi::PyObject) -> *mut ffi::P
     })
 }
 
-// Both attach anew: plain Python code can be the caller, and what a frame drops is given up at once only so. Where a loop
-// of ours runs this counts to two.
+// Both are attached: plain Python code can be the caller, and what a frame drops is given up at once only so.
 
 unsafe extern "C" fn next<T: Driven>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: slots are called with the interpreter's lock held.

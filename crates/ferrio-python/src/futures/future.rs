@@ -75,17 +75,30 @@ pub(super) const NOT_INITIALIZED: &str = "Future object is not initialized.";
 
 impl Future {
     /// A future of `loop_ref`. Runs Python code in debug mode only.
+    #[inline]
     pub(crate) fn new(py: Python<'_>, loop_ref: LoopRef) -> PyResult<Self> {
+        match &loop_ref {
+            LoopRef::Ours(core) if !core.get().debug.get(py) => {
+                Ok(Self { loop_ref: GilOnce::new(loop_ref), ..Self::uninitialized() })
+            }
+            _ => Self::new_slowly(py, loop_ref),
+        }
+    }
+
+    #[cold]
+    fn new_slowly(py: Python<'_>, loop_ref: LoopRef) -> PyResult<Self> {
         let future = Self::uninitialized();
         future.initialize(py, loop_ref)?;
         Ok(future)
     }
 
+    #[inline]
     pub(crate) fn uninitialized() -> Self {
         Self::of_class(true)
     }
 
     /// A future before `__init__`: of a class of ours, or of one that Python code made of it.
+    #[inline]
     pub(crate) fn of_class(native: bool) -> Self {
         Self {
             native,
@@ -142,11 +155,8 @@ impl Future {
     ///
     /// `RuntimeError` if a subclass has not called `__init__`.
     #[inline]
-    pub(crate) fn checked_loop(this: &Bound<'_, Self>) -> PyResult<LoopRef> {
-        match this.get().loop_ref.get(this.py()) {
-            Some(loop_ref) => Ok(loop_ref.clone_ref(this.py())),
-            None => Err(Self::not_initialized()),
-        }
+    pub(crate) fn checked_loop<'a>(this: &'a Bound<'_, Self>) -> PyResult<&'a LoopRef> {
+        this.get().loop_ref.get(this.py()).ok_or_else(Self::not_initialized)
     }
 
     /// # Errors
@@ -350,7 +360,7 @@ impl Future {
             return Ok(());
         }
         let loop_ref = Self::checked_loop(this)?;
-        Self::queue(this, &loop_ref, callback)
+        Self::queue(this, loop_ref, callback)
     }
 
     /// Has `owner`, which was to be told, not told. One that is due is told anyhow.
@@ -384,9 +394,9 @@ impl Future {
         let loop_ref = Self::checked_loop(this)?;
         match callbacks {
             Callbacks::None => Ok(()),
-            Callbacks::One(callback) => Self::queue(this, &loop_ref, callback),
+            Callbacks::One(callback) => Self::queue(this, loop_ref, callback),
             Callbacks::Many(callbacks) => {
-                (*callbacks).into_iter().try_for_each(|callback| Self::queue(this, &loop_ref, callback))
+                (*callbacks).into_iter().try_for_each(|callback| Self::queue(this, loop_ref, callback))
             }
         }
     }

@@ -22,6 +22,7 @@ impl LoopBound {
     /// # Errors
     ///
     /// `RuntimeError` if no loop runs, or if another one does than the one the object belongs to.
+    #[inline]
     pub(crate) fn waiter<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Future>> {
         let py = object.py();
         pool::make(py, Future::new(py, self.bind(object)?)?)
@@ -32,10 +33,20 @@ impl LoopBound {
     /// # Errors
     ///
     /// `RuntimeError` if none runs, or the object belongs to another.
+    #[inline]
     pub(crate) fn bind(&self, object: &Bound<'_, PyAny>) -> PyResult<LoopRef> {
         let py = object.py();
-        let running = call0(asyncio::get_running_loop_or_none(py)?)?;
         match self.0.with(py, |bound| bound.as_ref().map(|bound| bound.clone_ref(py))) {
+            Some(LoopRef::Ours(core)) if core.get().runs_here(py) => Ok(LoopRef::Ours(core)),
+            bound => self.bind_running(object, bound),
+        }
+    }
+
+    #[cold]
+    fn bind_running(&self, object: &Bound<'_, PyAny>, bound: Option<LoopRef>) -> PyResult<LoopRef> {
+        let py = object.py();
+        let running = call0(asyncio::get_running_loop_or_none(py)?)?;
+        match bound {
             Some(bound) if bound.bind(py).is(&running) => Ok(bound),
             Some(_) => Err(elsewhere(object)),
             None if running.is_none() => Err(PyRuntimeError::new_err("no running event loop")),

@@ -275,7 +275,7 @@ impl Frame for Wait {
         match std::mem::replace(&mut self.stage, Stage::Begins) {
             Stage::Begins => self.begin(py),
             Stage::Waits(waiter) => {
-                self.condition.get().waiters.remove(py, &waiter)?;
+                self.condition.get().waiters.remove(&waiter.into_bound(py))?;
                 self.reacquire(py, outcome.err().map(|error| error.into_value(py)))
             }
             Stage::Reacquires(mut reacquire) => {

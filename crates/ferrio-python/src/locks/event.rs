@@ -3,7 +3,7 @@
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyTuple};
 
 use super::bound::{LoopBound, loop_attribute};
 use super::repr::describe;
@@ -35,12 +35,8 @@ impl Event {
         if self.value.replace(py, true) {
             return Ok(());
         }
-        let mut position = 0;
-        while let Some(waiter) = self.waiters.at(py, position)? {
-            wake(&waiter, true.into_pyobject(py)?.to_owned().into_any())?;
-            position += 1;
-        }
-        Ok(())
+        let result = PyBool::new(py, true);
+        self.waiters.all(py)?.iter().try_for_each(|waiter| wake(waiter, result.to_owned().into_any()).map(drop))
     }
 
     pub(crate) fn lower(&self, py: Python<'_>) {
@@ -136,7 +132,7 @@ impl Frame for Wait {
     fn step<'py>(&mut self, py: Python<'py>, outcome: Outcome<'py>) -> PyResult<Next<'py>> {
         let event = self.event.bind(py);
         if let Some(waiter) = self.waiter.take() {
-            event.get().waiters.remove(py, &waiter)?;
+            event.get().waiters.remove(&waiter.into_bound(py))?;
             outcome?;
         } else if !event.get().value.get(py) {
             let waiter = event.get().bound.waiter(event)?;

@@ -183,7 +183,7 @@ impl Frame for Acquire {
             return if self.lock.get().try_acquire(py)? { self.acquired(py) } else { self.wait(py) };
         };
         let lock = self.lock.get();
-        lock.waiters.remove(py, &waiter)?;
+        lock.waiters.remove(&waiter.into_bound(py))?;
         match outcome {
             Ok(_) => {
                 lock.locked.set(py, true);

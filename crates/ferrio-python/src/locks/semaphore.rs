@@ -335,8 +335,8 @@ impl Frame for Acquire {
             this.get().add(py, -1);
             return self.acquired(py);
         };
-        let semaphore = self.semaphore.get();
-        semaphore.waiters.remove(py, &waiter)?;
+        let (semaphore, waiter) = (self.semaphore.get(), waiter.into_bound(py));
+        semaphore.waiters.remove(&waiter)?;
         if let Err(error) = &outcome
             && cancelled_error::is(error.value(py))
             && matches!(waiter.get().state(py), State::Returned | State::Raised)

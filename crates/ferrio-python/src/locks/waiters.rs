@@ -78,8 +78,12 @@ impl Waiters {
 
     /// Takes `waiter` out. Those who are woken leave in the order in which they came, so it is most often the first.
     #[inline]
-    pub(crate) fn remove(&self, py: Python<'_>, waiter: &Py<Future>) -> PyResult<()> {
+    pub(crate) fn remove(&self, waiter: &Bound<'_, Future>) -> PyResult<()> {
+        let py = waiter.py();
         let found = self.find(py, |waiters| {
+            if waiters.front().is_some_and(|first| first.is(waiter)) {
+                return waiters.pop_front();
+            }
             let position = waiters.iter().position(|other| other.is(waiter))?;
             waiters.remove(position)
         });
@@ -111,6 +115,17 @@ impl Waiters {
                 }
                 Ok(false)
             }
+        }
+    }
+
+    /// Who waits now.
+    pub(crate) fn all<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let native = |waiters: &mut VecDeque<Py<Future>>| {
+            waiters.iter().map(|waiter| waiter.clone_ref(py).into_bound(py).into_any()).collect()
+        };
+        match self.find(py, native) {
+            Found::Done(waiters) => Ok(waiters),
+            Found::Python(object) => copy(&object),
         }
     }
 

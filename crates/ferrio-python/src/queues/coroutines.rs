@@ -29,8 +29,9 @@ fn give_up(
     waiter: &Py<Future>,
     is_ours: impl FnOnce() -> PyResult<bool>,
 ) -> PyResult<()> {
-    Future::cancel(waiter.bind(py), None)?;
-    waiters.remove(py, waiter)?;
+    let waiter = waiter.bind(py);
+    Future::cancel(waiter, None)?;
+    waiters.remove(waiter)?;
     if is_ours()? && waiter.get().state(py) != State::Cancelled {
         Queue::wake_next(py, waiters)?;
     }

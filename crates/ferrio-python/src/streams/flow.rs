@@ -85,14 +85,8 @@ impl FlowControlMixin {
         })
     }
 
-    /// To wake one can run Python code, so that positions are looked up anew.
     fn for_each_waiter(&self, py: Python<'_>, f: impl Fn(&Bound<'_, PyAny>) -> PyResult<()>) -> PyResult<()> {
-        let mut position = 0;
-        while let Some(waiter) = self.waiters.at(py, position)? {
-            f(&waiter)?;
-            position += 1;
-        }
-        Ok(())
+        self.waiters.all(py)?.iter().try_for_each(f)
     }
 
     fn log(this: &Bound<'_, Self>, message: &str) -> PyResult<()> {
@@ -245,7 +239,7 @@ impl Frame for Drain {
                 Ok(Next::Await(waiter.into_any()))
             }
             Some(waiter) => {
-                flow.waiters.remove(py, &waiter)?;
+                flow.waiters.remove(&waiter.into_bound(py))?;
                 outcome?;
                 Ok(Next::Return(py.None().into_bound(py)))
             }

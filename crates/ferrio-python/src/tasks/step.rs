@@ -201,7 +201,7 @@ fn step(this: &Bound<'_, Task>, failure: Option<Bound<'_, PyAny>>) -> PyResult<(
     let (coroutine, waited) = task
         .inner
         .with(py, |inner| (inner.coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py)), inner.fut_waiter.take()));
-    drop(waited);
+    drop(waited.map(|waiter| waiter.into_bound(py)));
     let coroutine = coroutine.ok_or_else(uninitialized)?.into_bound(py);
     let outcome = match &failure {
         None => coroutine::send_none(&coroutine),

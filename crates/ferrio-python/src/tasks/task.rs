@@ -163,7 +163,7 @@ impl Task {
 
     pub(super) fn set_fut_waiter(&self, py: Python<'_>, waiter: Option<Py<PyAny>>) {
         let previous = self.inner.with(py, |inner| std::mem::replace(&mut inner.fut_waiter, waiter));
-        drop(previous);
+        drop(previous.map(|waiter| waiter.into_bound(py)));
     }
 
     /// Asks for the coroutine to be cancelled; false if the task is done. Runs Python code where the task waits for a
