@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
+use super::fork::Process;
+
 /// What a registration asks to be told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interest {
@@ -101,7 +103,7 @@ pub struct Poller {
     epoll: OwnedFd,
     /// The process that made it. The child of a fork has the same instance, and what it undid there would be undone for the
     /// parent: so it is refused.
-    process: u32,
+    process: Process,
     /// Cleared for good when the kernel does not know `epoll_pwait2` (before 5.11), or a sandbox does not (seccomp
     /// filters answer EPERM to a call that is younger than they are): deadlines are then rounded up to the millisecond.
     precise: AtomicBool,
@@ -112,17 +114,17 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// What `epoll_create1` reports, `EMFILE` for one.
+    /// What `epoll_create1` reports, `EMFILE` for one; `ENOMEM`.
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll, process: std::process::id(), precise: AtomicBool::new(true) })
+        Ok(Self { epoll, process: Process::current()?, precise: AtomicBool::new(true) })
     }
 
     /// # Errors
     ///
     /// `NotConnected` in the child of a fork.
     fn check_owner(&self) -> io::Result<()> {
-        if std::process::id() == self.process { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
+        if self.process.is_current() { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
     }
 
     /// Registers `fd`.

@@ -7,12 +7,14 @@
 //! | signals as bytes in a pipe | [`SignalPipe`] | `socketpair` |
 //! | the end of a child process | [`PidFd`], and the `*_child` functions without it | `pidfd_open`, `waitid`, `kill` |
 //! | monotonic time | [`monotonic`] | `clock_gettime`, in the vDSO |
+//! | the child of a fork | `Process` | `pthread_atfork` |
 //! | receiving into two pieces of memory | `receive_scattered` | `recvmsg` |
 //!
-//! A platform is supported when it supplies these six; nothing above this room names a system call of theirs.
+//! A platform is supported when it supplies these seven; nothing above this room names a system call of theirs.
 
 mod child;
 mod epoll;
+mod fork;
 mod scatter;
 mod signal_pipe;
 mod time;
