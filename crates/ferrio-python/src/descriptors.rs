@@ -4,6 +4,7 @@
 //! transport asks before it takes one.
 
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -44,6 +45,15 @@ impl Descriptors {
         let transport = weak.bind(py).upgrade()?;
         let closing = transport.call_method0(intern!(py, "is_closing")).and_then(|closing| closing.is_truthy());
         (!closing.unwrap_or(false)).then(|| transport.unbind())
+    }
+
+    /// # Errors
+    ///
+    /// `RuntimeError` if a transport that is not closing has the descriptor.
+    pub(crate) fn check_free(&self, py: Python<'_>, fd: i32) -> PyResult<()> {
+        let Some(other) = self.transport_of(py, fd) else { return Ok(()) };
+        let text = format!("File descriptor {fd} is used by transport {}", other.bind(py).repr()?);
+        Err(PyRuntimeError::new_err(text))
     }
 
     pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

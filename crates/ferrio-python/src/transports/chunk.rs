@@ -43,14 +43,16 @@ impl Chunk {
     }
 }
 
+/// Whether it is of a class whose bytes transports send.
+pub(crate) fn is_sendable(data: &Bound<'_, PyAny>) -> bool {
+    data.is_instance_of::<PyBytes>() || data.is_instance_of::<PyByteArray>() || data.is_instance_of::<PyMemoryView>()
+}
+
 /// # Errors
 ///
 /// `TypeError` for what `write` does not take.
 pub(crate) fn check_sendable(data: &Bound<'_, PyAny>) -> PyResult<()> {
-    let is_sendable = data.is_instance_of::<PyBytes>()
-        || data.is_instance_of::<PyByteArray>()
-        || data.is_instance_of::<PyMemoryView>();
-    if is_sendable {
+    if is_sendable(data) {
         return Ok(());
     }
     let class = data.get_type().name()?;

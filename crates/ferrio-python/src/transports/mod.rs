@@ -7,9 +7,11 @@
 //! | [`pipe`] | [`ReadPipeTransport`] and [`WritePipeTransport`], one end of a pipe each |
 //! | [`subprocess`] | [`SubprocessTransport`], a child process and its pipes |
 //! | [`server`] | [`Server`], which accepts connections and gives each its transport |
+//! | [`transport`] | what is the same in every transport |
 //! | [`protocol`] | the protocol of a transport, with the methods that are called for every message |
 //! | [`native`] | protocols of our own, which get their data in Rust |
 //! | [`endpoint`] | who closes the descriptor |
+//! | [`source`] | the descriptor's registration with the reactor |
 //! | [`chunk`] | bytes that wait to be sent |
 //! | [`address`] | addresses as Python knows them |
 //! | [`log`] | what is said to the log, and of transports that were not closed |
@@ -32,7 +34,9 @@ mod pipe;
 pub(crate) mod protocol;
 mod server;
 mod socket;
+mod source;
 mod subprocess;
+mod transport;
 
 pub(crate) use datagram::{DatagramTransport, NewDatagramTransport, SendTo};
 pub(crate) use endpoint::Endpoint;

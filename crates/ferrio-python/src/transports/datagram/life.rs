@@ -2,10 +2,9 @@
 
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::Batch;
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyWeakrefReference};
 
 use super::read::LARGEST_BATCH;
 use super::recent::Recent;
@@ -15,10 +14,10 @@ use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable};
-use crate::futures::Future;
-use crate::loop_ref::try_report;
 use crate::transports::endpoint::Endpoint;
 use crate::transports::protocol::Protocol;
+use crate::transports::source::Source;
+use crate::transports::transport::{Transport, give_descriptor_back};
 use crate::transports::{callback, log};
 
 /// A transport that has been made: `connection_made`, and from then on it reads.
@@ -58,10 +57,7 @@ impl DatagramTransport {
         core.check_open(py)?;
         let socket = &new.socket;
         let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
-        if let Some(other) = core.descriptors().transport_of(py, fd) {
-            let text = format!("File descriptor {fd} is used by transport {}", other.bind(py).repr()?);
-            return Err(PyRuntimeError::new_err(text));
-        }
+        core.descriptors().check_free(py, fd)?;
         let family = match socket.getattr(intern!(py, "family"))?.extract()? {
             libc::AF_INET => Family::V4,
             libc::AF_INET6 => Family::V6,
@@ -76,8 +72,7 @@ impl DatagramTransport {
         let transport = Self {
             core: new.core.clone().unbind(),
             context: new.context,
-            fd,
-            key: core.engine(py).reactor().insert(fd),
+            source: Source::new(py, core, fd),
             family,
             remote: new.remote,
             local_name,
@@ -95,7 +90,7 @@ impl DatagramTransport {
             failure: GilCell::default(),
         };
         let this = newborn::make(py, transport)?.into_bound(py);
-        core.descriptors().insert(py, fd, PyWeakrefReference::new(&this)?.unbind());
+        Self::take_descriptor(&this, &this.get().source)?;
         core.push(py, runnable::<Begin>(this.clone().unbind()));
         Ok(this)
     }
@@ -104,23 +99,12 @@ impl DatagramTransport {
         let py = this.py();
         let transport = this.get();
         let protocol = transport.protocol.get(py);
-        let made = match transport.protocol.call1(intern!(py, "connection_made"), this.as_any()) {
-            // As with asyncio the transport goes on.
-            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
-                let message = PyString::new(py, "protocol.connection_made() failed");
-                try_report(transport.core(py).as_any(), &Self::entries(this, message, error))
-            }
-            made => made.map(drop),
-        };
+        let made = Self::tell_made(this);
         let flags = transport.flags.get(py);
         let watched = if flags.closing || flags.paused { Ok(()) } else { Self::watch_reads(this) };
         let watched = watched.or_else(|error| Self::fatal_error(this, error, "Fatal read error on datagram transport"));
         let waiter = transport.beginning.take(py).and_then(|beginning| beginning.waiter);
-        if let Some(waiter) = waiter
-            && waiter.get().is_pending(py)
-        {
-            Future::resolve(waiter.bind(py), (this, protocol).into_pyobject(py)?.into_any())?;
-        }
+        Self::tell_waiter_of_beginning(this, protocol, waiter)?;
         made.and(watched)
     }
 
@@ -145,7 +129,7 @@ impl DatagramTransport {
             return Ok(());
         }
         transport.change(py, |flags| flags.closing = true);
-        transport.unwatch(py, Direction::Read);
+        transport.source.unwatch(transport.core(py), Direction::Read);
         // A watch without a buffer is one that was left after an error; its turn finds the transport lost.
         if transport.output.with(py, |output| output.is_empty()) { Self::lose(this) } else { Ok(()) }
     }
@@ -159,7 +143,7 @@ impl DatagramTransport {
         }
         let waiting = transport.output.with(py, Output::take);
         transport.change(py, |flags| flags.closing = true);
-        transport.unwatch(py, Direction::Read);
+        transport.source.unwatch(transport.core(py), Direction::Read);
         drop(transport.failure.replace(py, failure));
         let lost = Self::lose(this);
         drop(waiting);
@@ -169,7 +153,7 @@ impl DatagramTransport {
     fn lose(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        transport.unwatch(py, Direction::Write);
+        transport.source.unwatch(transport.core(py), Direction::Write);
         transport.lost.set(py, 1);
         let core = transport.core(py).get();
         core.admit(py)?;
@@ -190,26 +174,9 @@ impl DatagramTransport {
         }
         let failure = error.clone_ref(py).into_value(py).into_any();
         if !error.is_instance_of::<PyOSError>(py) {
-            let entries = Self::entries(this, PyString::new(py, message), error);
-            try_report(this.get().core(py).as_any(), &entries)?;
+            Self::report(this, message, error)?;
         }
         Self::force_close(this, Some(failure))
-    }
-
-    /// What the exception handler is given.
-    pub(super) fn entries<'py>(
-        this: &Bound<'py, Self>,
-        message: Bound<'py, PyString>,
-        error: PyErr,
-    ) -> [(&'static str, Bound<'py, PyAny>); 4] {
-        let py = this.py();
-        let protocol = this.get().protocol.get(py).unwrap_or_else(|| py.None().into_bound(py));
-        [
-            ("message", message.into_any()),
-            ("exception", error.into_value(py).into_bound(py).into_any()),
-            ("transport", this.clone().into_any()),
-            ("protocol", protocol),
-        ]
     }
 
     /// Tells the protocol, and gives up everything.
@@ -217,13 +184,7 @@ impl DatagramTransport {
         let py = this.py();
         let transport = this.get();
         let failure = transport.failure.take(py).unwrap_or_else(|| py.None()).into_bound(py);
-        let told = match transport.protocol.call1(intern!(py, "connection_lost"), &failure) {
-            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
-                let message = PyString::new(py, "protocol.connection_lost() failed");
-                try_report(transport.core(py).as_any(), &Self::entries(this, message, error))
-            }
-            told => told.map(drop),
-        };
+        let told = Self::tell_lost(this, &failure);
         let closed = transport.give_up(py);
         transport.protocol.set(py, None);
         told.and(closed)
@@ -231,10 +192,7 @@ impl DatagramTransport {
 
     /// Gives the descriptor back, its registration first: the number may have another owner right afterwards.
     fn give_up(&self, py: Python<'_>) -> PyResult<()> {
-        let core = self.core(py).get();
-        let queued = core.engine(py).reactor().remove(self.key);
-        core.descriptors().remove(py, self.fd);
-        drop(queued);
+        give_descriptor_back(self.core(py), &self.source);
         self.endpoint.take(py).close(py)
     }
 

@@ -22,10 +22,8 @@ mod send;
 
 pub(crate) use send::SendTo;
 
-use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
-use ferrio::engine::{Direction, SourceKey};
 use ferrio::net::Batch;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
@@ -35,6 +33,8 @@ use self::recent::Recent;
 use self::send::Output;
 use super::endpoint::Endpoint;
 use super::protocol::Protocol;
+use super::source::Source;
+use super::transport::Transport;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::futures::Future;
@@ -46,8 +46,7 @@ pub(crate) struct DatagramTransport {
     core: Py<LoopCore>,
     /// What the protocol's methods are called in.
     context: Py<PyAny>,
-    fd: RawFd,
-    key: SourceKey,
+    source: Source,
     family: Family,
     /// Where all datagrams go, as `remote_addr` was given.
     remote: Option<Py<PyAny>>,
@@ -91,8 +90,6 @@ struct Flags {
     closing: bool,
     /// `pause_reading()` was called last.
     paused: bool,
-    reads_watched: bool,
-    writes_watched: bool,
 }
 
 /// What a transport is made of.
@@ -121,22 +118,6 @@ impl DatagramTransport {
         self.lost.get(py) != 0
     }
 
-    /// Ends the watch in `direction`, if there is one.
-    fn unwatch(&self, py: Python<'_>, direction: Direction) {
-        let flags = self.flags.get(py);
-        let watched = match direction {
-            Direction::Read => flags.reads_watched,
-            Direction::Write => flags.writes_watched,
-        };
-        if watched {
-            self.change(py, |flags| match direction {
-                Direction::Read => flags.reads_watched = false,
-                Direction::Write => flags.writes_watched = false,
-            });
-            drop(self.core(py).get().engine(py).reactor().unwatch(self.key, direction));
-        }
-    }
-
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
         visit.call(&self.context)?;
@@ -159,6 +140,12 @@ impl DatagramTransport {
         self.protocol.set(py, None);
         let waiting = self.output.with(py, Output::take);
         drop((waiting, self.failure.take(py), self.beginning.take(py)));
+    }
+}
+
+impl Transport for DatagramTransport {
+    fn parties<'a, 'py>(this: &'a Bound<'py, Self>) -> (&'a Bound<'py, LoopCore>, &'a Protocol) {
+        (this.get().core(this.py()), &this.get().protocol)
     }
 }
 

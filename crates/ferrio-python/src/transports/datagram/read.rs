@@ -15,8 +15,7 @@ use crate::asyncio;
 use crate::ffi::bytes;
 use crate::ffi::call::{method1, method2};
 use crate::ffi::cell::GilCell;
-use crate::ffi::descriptor::borrow;
-use crate::ffi::runnable::{Job, runnable};
+use crate::ffi::runnable::Job;
 use crate::os_error::os_error;
 use crate::transports::callback;
 use crate::transports::endpoint::Endpoint;
@@ -52,16 +51,7 @@ impl DatagramTransport {
     pub(super) fn watch_reads(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        if transport.flags.get(py).reads_watched {
-            return Ok(());
-        }
-        let core = transport.core(py).get();
-        core.check_open(py)?;
-        let work = runnable::<ReadReady>(this.clone().unbind());
-        let before = core.engine(py).reactor().watch(transport.key, Direction::Read, work);
-        drop(before.map_err(|error| os_error(py, &error))?);
-        transport.change(py, |flags| flags.reads_watched = true);
-        Ok(())
+        transport.source.watch::<ReadReady>(transport.core(py), Direction::Read, this)
     }
 
     fn read_ready(this: &Bound<'_, Self>) -> PyResult<()> {
@@ -73,7 +63,7 @@ impl DatagramTransport {
             return Ok(());
         }
         if flags.paused {
-            transport.unwatch(py, Direction::Read);
+            transport.source.unwatch(transport.core(py), Direction::Read);
             return Ok(());
         }
         let mut batch = transport.batch.get(py);
@@ -105,7 +95,7 @@ impl DatagramTransport {
         if self.family == Family::Other {
             return self.receive_by_method(py);
         }
-        let received = SHARED.with(py, |shared| match socket::recv_from(borrow(self.fd), shared) {
+        let received = SHARED.with(py, |shared| match socket::recv_from(self.source.fd(), shared) {
             Ok(Some((count, sender))) => bytes::copy(py, &shared[..count]).map(|data| Ok(Some((data, sender)))),
             Ok(None) => Ok(Ok(None)),
             Err(error) => Ok(Err(error)),

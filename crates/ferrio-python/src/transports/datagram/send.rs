@@ -12,19 +12,19 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use super::read::is_blocked;
 use super::{DatagramTransport, Family};
 use crate::asyncio;
 use crate::ffi::buffer::with_bytes;
-use crate::ffi::descriptor::borrow;
 use crate::ffi::method::{CallArguments, FastMethod};
-use crate::ffi::runnable::{Job, runnable};
-use crate::loop_ref::try_report;
+use crate::ffi::runnable::Job;
 use crate::os_error::os_error;
 use crate::transports::callback;
+use crate::transports::chunk::is_sendable;
 use crate::transports::endpoint::Endpoint;
+use crate::transports::transport::Transport;
 
 /// After so many sends to a lost transport the log is told.
 const SENDS_BEFORE_WARNING: u32 = 5;
@@ -116,10 +116,7 @@ impl DatagramTransport {
     fn send<'py>(this: &Bound<'py, Self>, data: &Bound<'py, PyAny>, mut to: Bound<'py, PyAny>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        let is_sendable = data.is_instance_of::<PyBytes>()
-            || data.is_instance_of::<PyByteArray>()
-            || data.is_instance_of::<PyMemoryView>();
-        if !is_sendable {
+        if !is_sendable(data) {
             let class = data.get_type().name()?;
             let text = format!("data argument must be a bytes-like object, not {}", class.repr()?);
             return Err(PyTypeError::new_err(text));
@@ -168,7 +165,7 @@ impl DatagramTransport {
     /// Sends one datagram; false if there is no room for it.
     fn send_now(&self, data: &Bound<'_, PyAny>, to: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = data.py();
-        let fd = borrow(self.fd);
+        let fd = self.source.fd();
         let sent = if self.connected {
             with_bytes(data, |bytes| socket::send(fd, bytes))?
         } else if let Some(to) = self.numeric(to)? {
@@ -239,7 +236,7 @@ impl DatagramTransport {
         if transport.is_lost(py) || !transport.output.with(py, |output| output.is_empty()) {
             return Ok(());
         }
-        transport.unwatch(py, Direction::Write);
+        transport.source.unwatch(transport.core(py), Direction::Write);
         if transport.flags.get(py).closing {
             transport.lost.set(py, 1);
             return Self::connection_lost(this);
@@ -250,16 +247,7 @@ impl DatagramTransport {
     fn watch_writes(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        if transport.flags.get(py).writes_watched {
-            return Ok(());
-        }
-        let core = transport.core(py).get();
-        core.check_open(py)?;
-        let work = runnable::<WriteReady>(this.clone().unbind());
-        let before = core.engine(py).reactor().watch(transport.key, Direction::Write, work);
-        drop(before.map_err(|error| os_error(py, &error))?);
-        transport.change(py, |flags| flags.writes_watched = true);
-        Ok(())
+        transport.source.watch::<WriteReady>(transport.core(py), Direction::Write, this)
     }
 
     pub(super) fn set_limits(this: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
@@ -278,16 +266,5 @@ impl DatagramTransport {
         let py = this.py();
         let resume = this.get().output.with(py, |output| output.flow.shrunk(output.size));
         if resume { Self::tell_producer(this, intern!(py, "resume_writing")) } else { Ok(()) }
-    }
-
-    fn tell_producer<'py>(this: &Bound<'py, Self>, method: &Bound<'py, PyString>) -> PyResult<()> {
-        let py = this.py();
-        match this.get().protocol.call0(method) {
-            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
-                let message = PyString::new(py, &format!("protocol.{method}() failed"));
-                try_report(this.get().core(py).as_any(), &Self::entries(this, message, error))
-            }
-            told => told.map(drop),
-        }
     }
 }

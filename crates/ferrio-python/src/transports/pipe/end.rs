@@ -3,22 +3,22 @@
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use ferrio::engine::{Direction, Flow, SourceKey};
+use ferrio::engine::{Direction, Flow};
 use ferrio::net::{PipeKind, pipe};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyWeakrefReference};
 use pyo3::{PyClass, PyTraverseError, intern};
 
-use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::descriptor::borrow;
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
-use crate::loop_ref::{LoopCore, try_report};
+use crate::loop_ref::LoopCore;
 use crate::os_error::{os_error, os_error_of};
 use crate::transports::protocol::Protocol;
+use crate::transports::source::Source;
+use crate::transports::transport::{Transport, give_descriptor_back};
 use crate::transports::{callback, log};
 
 /// What a pipe transport is made of.
@@ -38,10 +38,9 @@ pub(super) struct End {
     /// What the protocol's methods are called in.
     context: Py<PyAny>,
     pipe: Py<PyAny>,
-    /// The pipe's descriptor, or the duplicate.
-    pub(super) fd: RawFd,
+    /// Of the pipe's descriptor, or of the duplicate.
+    pub(super) source: Source,
     duplicate: GilCell<Option<OwnedFd>>,
-    key: SourceKey,
     pub(super) protocol: Protocol,
     pub(super) flags: GilCopy<Flags>,
     waiter: GilCell<Option<Py<Future>>>,
@@ -49,10 +48,10 @@ pub(super) struct End {
     failure: GilCell<Option<Py<PyAny>>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flags {
-    /// The pipe is not closed.
-    pub(super) open: bool,
+    /// The pipe is closed.
+    pub(super) closed: bool,
     /// `connection_made` has been called.
     pub(super) begun: bool,
     /// `close()` was called, or something ended the connection.
@@ -61,22 +60,6 @@ pub(super) struct Flags {
     pub(super) lost: bool,
     /// `pause_reading()` was called last.
     pub(super) paused: bool,
-    /// The reactor tells of input.
-    pub(super) reads_watched: bool,
-    /// The reactor tells of room for output.
-    pub(super) writes_watched: bool,
-}
-
-impl Flags {
-    const NEW: Self = Self {
-        open: true,
-        begun: false,
-        closing: false,
-        lost: false,
-        paused: false,
-        reads_watched: false,
-        writes_watched: false,
-    };
 }
 
 /// A transport that has one end of a pipe.
@@ -88,6 +71,13 @@ pub(super) trait PipeTransport: PyClass {
 
     /// Ends the transport because of `error`.
     fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()>;
+}
+
+impl<T: PipeTransport> Transport for T {
+    fn parties<'a, 'py>(this: &'a Bound<'py, Self>) -> (&'a Bound<'py, LoopCore>, &'a Protocol) {
+        let end = T::end(this);
+        (end.core(this.py()), &end.protocol)
+    }
 }
 
 /// A transport that has been made: `connection_made`.
@@ -147,11 +137,10 @@ impl End {
             core: new.core.clone().unbind(),
             context: new.context,
             pipe: new.pipe.unbind(),
-            fd,
+            source: Source::new(py, core, fd),
             duplicate: GilCell::new(duplicate),
-            key: core.engine(py).reactor().insert(fd),
             protocol: Protocol::new(new.protocol.unbind()),
-            flags: GilCopy::new(Flags::NEW),
+            flags: GilCopy::new(Flags::default()),
             waiter: GilCell::new(new.waiter),
             failure: GilCell::default(),
         };
@@ -170,48 +159,23 @@ impl End {
         self.flags.set(py, flags);
     }
 
-    /// Has the reactor queue the transport as `J` when it is ready in `direction`.
+    /// Has the reactor queue the transport as `J` when it is ready in `direction`, unless it does.
     pub(super) fn watch<J: Job>(&self, direction: Direction, this: &Bound<'_, J::Class>) -> PyResult<()> {
-        let py = this.py();
-        let core = self.core(py).get();
-        core.check_open(py)?;
-        let work = runnable::<J>(this.clone().unbind());
-        let before = core.engine(py).reactor().watch(self.key, direction, work);
-        drop(before.map_err(|error| os_error(py, &error))?);
-        self.change(py, |flags| match direction {
-            Direction::Read => flags.reads_watched = true,
-            Direction::Write => flags.writes_watched = true,
-        });
-        Ok(())
+        self.source.watch::<J>(self.core(this.py()), direction, this)
     }
 
-    /// Ends the watch in `direction`, if there is one. Drops what the reactor held, which is not the last reference: the
-    /// caller has one.
+    /// Ends the watch in `direction`, if there is one.
     pub(super) fn unwatch(&self, py: Python<'_>, direction: Direction) {
-        let flags = self.flags.get(py);
-        let watched = match direction {
-            Direction::Read => flags.reads_watched,
-            Direction::Write => flags.writes_watched,
-        };
-        if watched {
-            self.change(py, |flags| match direction {
-                Direction::Read => flags.reads_watched = false,
-                Direction::Write => flags.writes_watched = false,
-            });
-            drop(self.core(py).get().engine(py).reactor().unwatch(self.key, direction));
-        }
+        self.source.unwatch(self.core(py), direction);
     }
 
     /// Gives the descriptor back, its registration first: the number may have another owner right afterwards.
     fn give_up(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.flags.get(py).open {
+        if self.flags.get(py).closed {
             return Ok(());
         }
-        self.change(py, |flags| flags.open = false);
-        let core = self.core(py).get();
-        let queued = core.engine(py).reactor().remove(self.key);
-        core.descriptors().remove(py, self.fd);
-        drop(queued);
+        self.change(py, |flags| flags.closed = true);
+        give_descriptor_back(self.core(py), &self.source);
         drop(self.duplicate.take(py));
         self.pipe.bind(py).call_method0(intern!(py, "close")).map(drop)
     }
@@ -230,16 +194,16 @@ impl End {
     pub(super) fn describe(&self, py: Python<'_>, class: &str, watched: bool, more: Option<String>) -> String {
         let flags = self.flags.get(py);
         let mut words = vec![class.to_owned()];
-        if !flags.open {
+        if flags.closed {
             words.push("closed".to_owned());
         } else if flags.closing {
             words.push("closing".to_owned());
         }
-        words.push(format!("fd={}", self.fd));
-        match flags.open {
-            false => words.push("closed".to_owned()),
-            true if self.core(py).get().closed.get(py) => words.push("open".to_owned()),
-            true => {
+        words.push(format!("fd={}", self.source.number()));
+        match flags.closed {
+            true => words.push("closed".to_owned()),
+            false if self.core(py).get().closed.get(py) => words.push("open".to_owned()),
+            false => {
                 words.push(if watched { "polling" } else { "idle" }.to_owned());
                 words.extend(more);
             }
@@ -265,28 +229,19 @@ impl End {
 /// Writes down who has the descriptor, and queues the transport's beginning.
 pub(super) fn open<T: PipeTransport>(this: &Bound<'_, T>) -> PyResult<()> {
     let (py, end) = (this.py(), T::end(this));
-    let core = end.core(py).get();
-    core.descriptors().insert(py, end.fd, PyWeakrefReference::new(this.as_any())?.unbind());
-    core.push(py, runnable::<Begin<T>>(this.clone().unbind()));
+    T::take_descriptor(this, &end.source)?;
+    end.core(py).get().push(py, runnable::<Begin<T>>(this.clone().unbind()));
     Ok(())
 }
 
 fn begin<T: PipeTransport>(this: &Bound<'_, T>) -> PyResult<()> {
     let (py, end) = (this.py(), T::end(this));
     let protocol = end.protocol.get(py);
-    let made = match end.protocol.call1(intern!(py, "connection_made"), this.as_any()) {
-        Ok(_) => Ok(()),
-        // As with asyncio the connection goes on.
-        Err(error) => report(this, "protocol.connection_made() failed", error),
-    };
+    let made = T::tell_made(this);
     end.change(py, |flags| flags.begun = true);
     let started = if end.flags.get(py).closing { Ok(()) } else { T::start(this) };
     let started = started.or_else(|error| T::fatal_error(this, error, "Fatal error on pipe transport"));
-    if let Some(waiter) = end.waiter.take(py)
-        && waiter.get().is_pending(py)
-    {
-        Future::resolve(waiter.bind(py), (this, protocol).into_pyobject(py)?.into_any())?;
-    }
+    T::tell_waiter_of_beginning(this, protocol, end.waiter.take(py))?;
     made.and(started)
 }
 
@@ -310,33 +265,10 @@ pub(super) fn lose<T: PipeTransport>(this: &Bound<'_, T>, failure: Option<Py<PyA
 fn connection_lost<T: PipeTransport>(this: &Bound<'_, T>) -> PyResult<()> {
     let (py, end) = (this.py(), T::end(this));
     let failure = end.failure.take(py).unwrap_or_else(|| py.None()).into_bound(py);
-    let told = match end.protocol.call1(intern!(py, "connection_lost"), &failure) {
-        Ok(_) => Ok(()),
-        Err(error) => report(this, "protocol.connection_lost() failed", error),
-    };
+    let told = T::tell_lost(this, &failure);
     let closed = end.give_up(py);
     end.protocol.set(py, None);
     told.and(closed)
-}
-
-/// Hands `error` to the loop's exception handler.
-///
-/// # Errors
-///
-/// `error` if it leaves the loop.
-pub(super) fn report<T: PipeTransport>(this: &Bound<'_, T>, message: &str, error: PyErr) -> PyResult<()> {
-    let (py, end) = (this.py(), T::end(this));
-    if asyncio::leaves_the_loop(py, &error) {
-        return Err(error);
-    }
-    let protocol = end.protocol.get(py).unwrap_or_else(|| py.None().into_bound(py));
-    let entries = [
-        ("message", PyString::new(py, message).into_any()),
-        ("exception", error.into_value(py).into_bound(py).into_any()),
-        ("transport", this.clone().into_any()),
-        ("protocol", protocol),
-    ];
-    try_report(end.core(py).as_any(), &entries)
 }
 
 /// Logs a message about the transport in debug mode; `error` goes with it.
@@ -348,7 +280,7 @@ pub(super) fn log_debug<T: PipeTransport>(this: &Bound<'_, T>, level: &str, mess
 /// Warns of a transport that was not closed, and closes its pipe.
 pub(super) fn close_unclosed<T: PipeTransport>(this: &Bound<'_, T>) {
     let (py, end) = (this.py(), T::end(this));
-    if !end.flags.get(py).open {
+    if end.flags.get(py).closed {
         return;
     }
     let warned = log::warn_unclosed(this.as_any());

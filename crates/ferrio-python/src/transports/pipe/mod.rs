@@ -17,7 +17,7 @@
 //! | open | neither `closing` nor `lost` | yes | `close()`, `abort()`, an error, the other end's closing |
 //! | closing | `closing` | what is buffered is written | the buffer is empty, `abort()`, an error |
 //! | lost | `lost` | no | the ready queue, which calls `connection_lost` |
-//! | closed | not `open` | no | |
+//! | closed | `closed` | no | |
 //!
 //! Nothing goes up in this table.
 

@@ -20,7 +20,6 @@ use crate::ffi::buffer::with_bytes_mut;
 use crate::ffi::bytes;
 use crate::ffi::call::call1;
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::descriptor::borrow;
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable};
@@ -28,6 +27,7 @@ use crate::loop_ref::LoopCore;
 use crate::os_error::os_error;
 use crate::transports::native::Native;
 use crate::transports::protocol::Receiver;
+use crate::transports::transport::Transport;
 
 /// Where small chunks are read, all pipes' in turn. Nothing is in it between two calls.
 static SHARED: GilCell<[u8; SCRATCH]> = GilCell::new([0; SCRATCH]);
@@ -70,10 +70,7 @@ impl PipeTransport for ReadPipeTransport {
 
     fn start(this: &Bound<'_, Self>) -> PyResult<()> {
         let flags = this.get().end.flags.get(this.py());
-        if flags.paused || flags.reads_watched {
-            return Ok(());
-        }
-        this.get().end.watch::<ReadReady>(Direction::Read, this)
+        if flags.paused { Ok(()) } else { this.get().end.watch::<ReadReady>(Direction::Read, this) }
     }
 
     #[cold]
@@ -86,7 +83,7 @@ impl PipeTransport for ReadPipeTransport {
         if is_end {
             end::log_debug(this, "debug", &format!("%r: {message}"), Some(&error));
         } else {
-            end::report(this, message, error)?;
+            Self::report(this, message, error)?;
         }
         end::lose(this, Some(failure))
     }
@@ -138,7 +135,7 @@ impl ReadPipeTransport {
     fn read_natively(this: &Bound<'_, Self>, protocol: &Native) -> PyResult<()> {
         let py = this.py();
         let received = SHARED.with(py, |shared| {
-            let received = pipe::receive(borrow(this.get().end.fd), shared);
+            let received = pipe::receive(this.get().end.source.fd(), shared);
             if let Ok(Transfer::Done(count @ 1..)) = received {
                 protocol.take_in(py, &shared[..count]);
             }
@@ -155,7 +152,7 @@ impl ReadPipeTransport {
     /// One `read`; `None` if it would block.
     fn receive<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let mut read_size = self.read_size.get(py);
-        let fd = borrow(self.end.fd);
+        let fd = self.end.source.fd();
         let received = match read_size.next() {
             Room::Scratch => SHARED.with(py, |shared| match pipe::receive(fd, shared) {
                 Ok(Transfer::Done(count)) => bytes::copy(py, &shared[..count]).map(|data| Ok(Some(data))),
@@ -190,7 +187,7 @@ impl ReadPipeTransport {
         if end.flags.get(py).closing {
             return Ok(());
         }
-        match with_bytes_mut(&buffer, |bytes| pipe::receive(borrow(end.fd), bytes))? {
+        match with_bytes_mut(&buffer, |bytes| pipe::receive(end.source.fd(), bytes))? {
             Ok(Transfer::Done(0)) => Self::end_of_input(this),
             Ok(Transfer::Done(count)) => call1(buffer_updated, count.into_pyobject(py)?.as_any()).map(drop),
             Ok(Transfer::WouldBlock) => Ok(()),
@@ -285,7 +282,12 @@ impl ReadPipeTransport {
         let py = slf.py();
         let flags = slf.get().end.flags.get(py);
         let class = slf.get_type().name()?.to_string();
-        Ok(slf.get().end.describe(py, &class, flags.reads_watched && !flags.paused, None))
+        Ok(slf.get().end.describe(
+            py,
+            &class,
+            !flags.paused && slf.get().end.source.is_watched(py, Direction::Read),
+            None,
+        ))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -306,7 +308,7 @@ impl Finalize for ReadPipeTransport {
 
 impl FinalizeFirst for ReadPipeTransport {
     fn is_due(this: &Bound<'_, Self>) -> bool {
-        this.get().end.flags.get(this.py()).open
+        !this.get().end.flags.get(this.py()).closed
     }
 
     fn deallocator() -> &'static OnceLock<ffi::destructor> {

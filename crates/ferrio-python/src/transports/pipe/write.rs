@@ -15,7 +15,7 @@ use ferrio::stream::{FlowControl, Limits, WriteBuffer};
 use pyo3::exceptions::{PyBrokenPipeError, PyOSError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, ffi, intern};
 
 use super::NewPipe;
@@ -23,13 +23,13 @@ use super::end::{self, End, PipeTransport};
 use crate::asyncio;
 use crate::ffi::buffer::with_bytes;
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::descriptor::borrow;
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::ffi::newborn;
 use crate::ffi::runnable::Job;
 use crate::loop_ref::LoopCore;
 use crate::os_error::os_error;
 use crate::transports::chunk::{Chunk, check_sendable};
+use crate::transports::transport::Transport;
 
 /// After so many writes to a lost connection the log is told, as asyncio's constant of a longer name says.
 const WRITES_BEFORE_WARNING: u32 = 5;
@@ -93,7 +93,7 @@ impl PipeTransport for WritePipeTransport {
         if error.is_instance_of::<PyOSError>(py) {
             end::log_debug(this, "debug", &format!("%r: {message}"), Some(&error));
         } else {
-            end::report(this, message, error)?;
+            Self::report(this, message, error)?;
         }
         Self::force_close(this, Some(failure))
     }
@@ -152,7 +152,7 @@ impl WritePipeTransport {
         }
         let mut sent = 0;
         if transport.buffered(py) == 0 {
-            let (length, result) = with_bytes(data, |bytes| (bytes.len(), pipe::send(borrow(end.fd), bytes)))?;
+            let (length, result) = with_bytes(data, |bytes| (bytes.len(), pipe::send(end.source.fd(), bytes)))?;
             match result {
                 Ok(Transfer::Done(count)) if count >= length => return Ok(()),
                 Ok(Transfer::Done(count)) => sent = count,
@@ -179,8 +179,8 @@ impl WritePipeTransport {
             let slices = output.buffer.slices();
             let sent = match &slices[..] {
                 [] => return Ok(()),
-                [only] => pipe::send(borrow(self.end.fd), only),
-                several => pipe::send_vectored(borrow(self.end.fd), several),
+                [only] => pipe::send(self.end.source.fd(), only),
+                several => pipe::send_vectored(self.end.source.fd(), several),
             };
             drop(slices);
             if let Transfer::Done(count) = sent? {
@@ -229,13 +229,6 @@ impl WritePipeTransport {
         let py = this.py();
         let resume = this.get().output.with(py, |output| output.flow.shrunk(output.buffer.len()));
         if resume { Self::tell_producer(this, intern!(py, "resume_writing")) } else { Ok(()) }
-    }
-
-    fn tell_producer<'py>(this: &Bound<'py, Self>, method: &Bound<'py, PyString>) -> PyResult<()> {
-        match this.get().end.protocol.call0(method) {
-            Ok(_) => Ok(()),
-            Err(error) => end::report(this, &format!("protocol.{method}() failed"), error),
-        }
     }
 }
 
@@ -346,7 +339,7 @@ impl WritePipeTransport {
         let py = slf.py();
         let class = slf.get_type().name()?.to_string();
         let size = format!("bufsize={}", slf.get().buffered(py));
-        Ok(slf.get().end.describe(py, &class, slf.get().end.flags.get(py).writes_watched, Some(size)))
+        Ok(slf.get().end.describe(py, &class, slf.get().end.source.is_watched(py, Direction::Write), Some(size)))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -367,7 +360,7 @@ impl Finalize for WritePipeTransport {
 
 impl FinalizeFirst for WritePipeTransport {
     fn is_due(this: &Bound<'_, Self>) -> bool {
-        this.get().end.flags.get(this.py()).open
+        !this.get().end.flags.get(this.py()).closed
     }
 
     fn deallocator() -> &'static OnceLock<ffi::destructor> {

@@ -1,9 +1,9 @@
 //! One listening socket of a server.
 
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 
-use ferrio::engine::{Direction, Flow, SourceKey, TimerKey};
+use ferrio::engine::{Direction, Flow, TimerKey};
 use ferrio::net::{Address, Batch, socket};
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
@@ -17,7 +17,6 @@ use crate::contexts::LazyContext;
 use crate::ffi::call::call0;
 use crate::ffi::cell::GilCopy;
 use crate::ffi::context;
-use crate::ffi::descriptor::borrow;
 use crate::ffi::runnable::{Job, runnable};
 use crate::loop_ref::{LoopCore, try_report};
 use crate::os_error::os_error;
@@ -25,6 +24,7 @@ use crate::transports::address;
 use crate::transports::callback;
 use crate::transports::endpoint::Endpoint;
 use crate::transports::socket::{NewSocketTransport, SocketTransport};
+use crate::transports::source::Source;
 
 /// Nanoseconds without accepting after the process has run out of descriptors, or the kernel out of memory: the kernel
 /// would go on to report the waiting connection, and the loop to try it.
@@ -40,8 +40,7 @@ pub(super) struct Listener {
     socket: Py<PyAny>,
     /// What is to be removed when the socket is closed.
     file: Option<SocketFile>,
-    fd: RawFd,
-    key: SourceKey,
+    source: Source,
     /// Whether accepted connections send small writes at once without being told: the kernel hands the option on.
     has_nodelay: bool,
     /// How many connections are accepted in the next turn.
@@ -91,15 +90,14 @@ impl Listener {
     ) -> PyResult<Py<Self>> {
         let py = server.py();
         let fd = socket.bind(py).call_method0(intern!(py, "fileno"))?.extract()?;
-        let key = server.get().core.get().engine(py).reactor().insert(fd);
-        let is_internet = matches!(socket::local_address(borrow(fd)), Ok(Address::V4(_) | Address::V6(_)));
+        let source = Source::new(py, server.get().core.get(), fd);
+        let is_internet = matches!(socket::local_address(source.fd()), Ok(Address::V4(_) | Address::V6(_)));
         let listener = Self {
             server: server.clone().unbind(),
             socket,
             file,
-            fd,
-            key,
-            has_nodelay: is_internet && socket::set_nodelay(borrow(fd)).is_ok(),
+            has_nodelay: is_internet && socket::set_nodelay(source.fd()).is_ok(),
+            source,
             batch: GilCopy::new(Batch::new(LARGEST_BATCH)),
             timer: GilCopy::new(None),
             closed: GilCopy::new(false),
@@ -122,17 +120,12 @@ impl Listener {
         if listener.closed.get(py) {
             return Ok(());
         }
-        let core = listener.core(py).get();
-        core.check_open(py)?;
-        let work = runnable::<AcceptReady>(this.clone().unbind());
-        let before = core.engine(py).reactor().watch(listener.key, Direction::Read, work);
-        drop(before.map_err(|error| os_error(py, &error))?);
-        Ok(())
+        listener.source.watch::<AcceptReady>(listener.core(py), Direction::Read, this)
     }
 
     /// Accepts no more, for the time being.
     pub(super) fn unwatch(&self, py: Python<'_>) {
-        drop(self.core(py).get().engine(py).reactor().unwatch(self.key, Direction::Read));
+        self.source.unwatch(self.core(py), Direction::Read);
     }
 
     /// Closes the socket, its registration first.
@@ -140,9 +133,10 @@ impl Listener {
         let py = this.py();
         let listener = this.get();
         listener.closed.set(py, true);
-        let engine = listener.core(py).get().engine(py);
-        let timer = listener.timer.replace(py, None).and_then(|timer| engine.cancel_timer(timer));
-        drop((timer, engine.reactor().remove(listener.key)));
+        let core = listener.core(py);
+        let timer = listener.timer.replace(py, None).and_then(|timer| core.get().engine(py).cancel_timer(timer));
+        drop(timer);
+        listener.source.remove(core);
         let closed = listener.socket(py).call_method0(intern!(py, "close")).map(drop);
         match &listener.file {
             Some(file) => closed.and(file.remove(py)),
@@ -160,7 +154,7 @@ impl Listener {
             if listener.closed.get(py) {
                 return Ok(());
             }
-            match socket::accept(borrow(listener.fd)) {
+            match socket::accept(listener.source.fd()) {
                 Ok(Some((connection, peer))) => listener.accepted(py, connection, peer)?,
                 Ok(None) => {
                     batch.was_not_filled(accepted);
@@ -234,6 +228,7 @@ impl Listener {
 
 #[pymethods]
 impl Listener {
+    // There is nothing to clear here: the server does, which has the listeners in a cell.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.server)?;
         visit.call(&self.socket)

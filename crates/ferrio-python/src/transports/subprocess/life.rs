@@ -18,11 +18,12 @@ use crate::ffi::context;
 use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable, send_runnable};
 use crate::futures::Future;
-use crate::loop_ref::{LoopCore, LoopRef, try_report};
+use crate::loop_ref::{LoopCore, LoopRef};
 use crate::os_error::os_error;
 use crate::transports::callback;
 use crate::transports::pipe::{NewPipe, ReadPipeTransport, WritePipeTransport};
 use crate::transports::protocol::Protocol;
+use crate::transports::transport::Transport;
 
 /// What a process is made of.
 pub(crate) struct NewSubprocess<'a, 'py> {
@@ -206,10 +207,7 @@ impl SubprocessTransport {
         let transport = this.get();
         // It has failed if there is nobody to tell.
         let Some(beginning) = transport.state.with(py, |state| state.beginning.take()) else { return Ok(()) };
-        let made = match transport.protocol.call1(intern!(py, "connection_made"), this.as_any()) {
-            Ok(_) => Ok(()),
-            Err(error) => Self::report(this, "protocol.connection_made() failed", error),
-        };
+        let made = Self::tell_made(this);
         if beginning.get().is_pending(py) {
             Future::resolve(beginning.bind(py), py.None().into_bound(py))?;
         }
@@ -389,21 +387,6 @@ impl SubprocessTransport {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(os_error(py, &error)),
             _ => Ok(()),
         }
-    }
-
-    fn report(this: &Bound<'_, Self>, message: &str, error: PyErr) -> PyResult<()> {
-        let py = this.py();
-        if asyncio::leaves_the_loop(py, &error) {
-            return Err(error);
-        }
-        let protocol = this.get().protocol.get(py).unwrap_or_else(|| py.None().into_bound(py));
-        let entries = [
-            ("message", PyString::new(py, message).into_any()),
-            ("exception", error.into_value(py).into_bound(py).into_any()),
-            ("transport", this.clone().into_any()),
-            ("protocol", protocol),
-        ];
-        try_report(this.get().core(py).as_any(), &entries)
     }
 }
 

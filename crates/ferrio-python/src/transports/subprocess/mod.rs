@@ -35,6 +35,7 @@ use pyo3::{PyTraverseError, ffi};
 use self::life::Event;
 use super::log;
 use super::protocol::Protocol;
+use super::transport::Transport;
 use crate::ffi::cell::GilCell;
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::futures::Future;
@@ -109,6 +110,12 @@ impl SubprocessTransport {
             (pipes, events, state.beginning.take(), std::mem::take(&mut state.exit_waiters))
         });
         drop(left);
+    }
+}
+
+impl Transport for SubprocessTransport {
+    fn parties<'a, 'py>(this: &'a Bound<'py, Self>) -> (&'a Bound<'py, LoopCore>, &'a Protocol) {
+        (this.get().core(this.py()), &this.get().protocol)
     }
 }
 
