@@ -8,8 +8,8 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReferenc
 use super::EventLoop;
 use super::connect::{OpenSocket, found};
 use super::dns::{Lookup, lookup};
-use super::fds::WeakLoop;
 use super::unix::remove_stale;
+use super::weak_loop::WeakLoop;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::ffi::call::{call0, method1};

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PySlice, PyString, PyTuple};
 
 use super::EventLoop;
-use super::fds::WeakLoop;
+use super::weak_loop::WeakLoop;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 

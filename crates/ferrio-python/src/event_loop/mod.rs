@@ -12,7 +12,9 @@
 //! | [`asyncgens`] | the hooks for asynchronous generators |
 //! | [`executor`] | threads for what blocks |
 //! | [`signals`] | signal handlers |
-//! | [`fds`] | who is told when a descriptor is ready |
+//! | [`fds`] | `add_reader` and its family |
+//! | [`readiness`] | coroutines that wait for a descriptor |
+//! | [`watched`] | what both are made of: the watched descriptors, and who is told when one is ready |
 //! | [`sock`] | the `sock_*` coroutines |
 //! | [`sendfile`] | files that the kernel sends |
 //! | [`dns`] | names and addresses |
@@ -23,6 +25,7 @@
 //! | [`datagrams`] | datagram sockets |
 //! | [`pipes`] | pipes that are given |
 //! | [`subprocesses`] | child processes |
+//! | [`weak_loop`] | a loop as the body of one of its coroutines knows it |
 
 mod asyncgens;
 mod connect;
@@ -32,6 +35,7 @@ mod errors;
 mod executor;
 mod fds;
 mod pipes;
+mod readiness;
 mod run;
 mod schedule;
 mod sendfile;
@@ -42,6 +46,8 @@ mod subprocesses;
 mod tasks;
 mod tls;
 mod unix;
+mod watched;
+mod weak_loop;
 
 pub(crate) use schedule::{CallAt, CallLater, CallSoon};
 pub(crate) use sock::{SockRecv, SockSendAll};
@@ -76,7 +82,7 @@ pub(crate) struct EventLoop {
     executor: GilCell<executor::Executor>,
     asyncgens: GilCell<asyncgens::AsyncGens>,
     signal_handlers: GilCell<BTreeMap<i32, Py<Handle>>>,
-    watched: GilCell<fds::Watched>,
+    watched: GilCell<watched::Watched>,
     /// The interpreter's wake-up descriptor before this loop set its own; none while it has not.
     wakeup_fd: GilCopy<Option<i32>>,
     /// How many frames of a coroutine's origin were remembered before this loop ran in debug mode; none while it does not.

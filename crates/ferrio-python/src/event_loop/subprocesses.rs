@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use super::EventLoop;
-use super::fds::WeakLoop;
+use super::weak_loop::WeakLoop;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::ffi::call::call0;

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyWeakrefMethods, PyWeakrefReference};
 
 use super::EventLoop;
-use super::fds::WeakLoop;
+use super::weak_loop::WeakLoop;
 use crate::asyncio;
 use crate::contexts::LazyContext;
 use crate::coroutine::{Coroutine, await_};

@@ -15,10 +15,11 @@ use pyo3::types::{PyBool, PyBytes, PyString};
 
 use super::EventLoop;
 use super::connect::{OpenSocket, establish};
-use super::fds::{WeakLoop, readiness};
+use super::readiness::readiness;
 use super::serve::serve;
 use super::sock::{begin_connect, end_connect};
 use super::tls::{Side, TlsArguments};
+use super::weak_loop::WeakLoop;
 use crate::asyncio;
 use crate::coroutine::Coroutine;
 use crate::ffi::descriptor::borrow;
