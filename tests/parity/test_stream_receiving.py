@@ -60,7 +60,7 @@ def test_large_messages(parity, busy):
 
 
 @pytest.mark.parametrize("limit", [1024, PIECE])
-@pytest.mark.parametrize("size", [PIECE, PIECE + 1, PIECE + 40_000, 2 * PIECE, 2 * PIECE + 1, len(LARGE)])
+@pytest.mark.parametrize("size", [5000, 20_000, PIECE, PIECE + 1, PIECE + 40_000, 2 * PIECE, 2 * PIECE + 1, len(LARGE)])
 def test_what_comes_with_a_large_message(parity, size, limit):
     """It is received together with it, and read next. The transport pauses meanwhile, if it is too much."""
 

@@ -134,6 +134,8 @@ proptest! {
             prop_assert!((SCRATCH..=4 * SCRATCH).contains(&room));
             let received = (room as f64 * share) as usize;
             size.record(received);
+            prop_assert_eq!(size.is_large(), received >= 4096 || size.room() > SCRATCH);
+            prop_assert!(size.room() > received.min(SCRATCH - 1) && size.room() <= 4 * SCRATCH);
             let next = match size.next() {
                 Room::Scratch => SCRATCH,
                 Room::Own(room) => room,

@@ -4,12 +4,19 @@
 //! begins by reading into a scratch buffer that all share, from which exactly what came is copied out. When a read fills
 //! the scratch buffer, the next one gets a buffer of its own, twice the size while reads fill it, half while they leave
 //! three quarters of it empty, until the shared buffer is enough again.
+//!
+//! Who can say at once where the bytes are to go in the end has them received there, unless they are [few](LARGE): with a
+//! quarter more room than the read before needed.
 
 /// The size of the shared buffer, in bytes: copying as much costs less than the system call that brought it.
 pub const SCRATCH: usize = 64 * 1024;
 
 /// The largest room, in bytes. More would not be filled: a socket's receive buffer seldom holds as much.
 pub const LARGEST: usize = 256 * 1024;
+
+/// From so many bytes on a message is worth a buffer of its own. Less is copied in the time that it takes to cut a buffer
+/// to what came.
+const LARGE: usize = 4096;
 
 /// Where the next read goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +32,8 @@ pub enum Room {
 pub struct ReadSize {
     /// The size of its own buffer; 0 while the shared one does.
     own: u32,
+    /// What the last read brought.
+    last: u32,
 }
 
 impl ReadSize {
@@ -34,15 +43,27 @@ impl ReadSize {
         if self.own == 0 { Room::Scratch } else { Room::Own(self.own as usize) }
     }
 
-    /// Whether the shared buffer was too small lately.
+    /// Whether what comes is so much that it had better be received where it is to stay.
     #[inline]
     pub fn is_large(self) -> bool {
-        self.own != 0
+        self.own != 0 || self.last as usize >= LARGE
+    }
+
+    /// The size of a buffer of its own for what comes, if that is large.
+    #[inline]
+    pub fn room(self) -> usize {
+        if self.own == 0 {
+            let last = self.last as usize;
+            (last + last / 4).next_power_of_two().clamp(LARGE, SCRATCH)
+        } else {
+            self.own as usize
+        }
     }
 
     /// Takes note that a read brought `received` bytes.
     #[inline]
     pub fn record(&mut self, received: usize) {
+        self.last = u32::try_from(received).unwrap_or(u32::MAX);
         let room = if self.own == 0 { SCRATCH } else { self.own as usize };
         let next = if received >= room {
             (room * 2).min(LARGEST)

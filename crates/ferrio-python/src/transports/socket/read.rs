@@ -13,10 +13,11 @@
 //! A protocol of ours ([`native`](crate::transports::native)) takes the bytes out of the shared memory itself: no
 //! allocation here, and no call into Python.
 //!
-//! Large messages are not received here when a coroutine waits for them: it is woken, and receives by itself, into the
-//! `bytes` that it returns. What is received for fifty connections in one turn, before any of it is used in the next, has left
-//! the processor's cache by then, and lies in memory that the allocator had to ask the kernel for. What comes behind that is
-//! received by the same call, for the next `read`: with a second one the kernel would tell the peer of room twice.
+//! Large messages are not received here when a coroutine waits for as much: it is woken, and receives by itself, into the
+//! `bytes` that it returns. Nothing is copied so; and what is received for fifty connections in one turn, before any of it
+//! is used in the next, has left the processor's cache by then, and lies in memory that the allocator had to ask the kernel
+//! for. What comes behind that is received by the same call, for the next `read`: with a second one the kernel would tell
+//! the peer of room twice.
 
 use std::io;
 
@@ -182,10 +183,7 @@ impl SocketTransport {
         }
         transport.change(py, |flags| flags.left = false);
         let mut read_size = transport.read_size.get(py);
-        let room = match read_size.next() {
-            Room::Scratch => SCRATCH,
-            Room::Own(room) => room,
-        };
+        let room = read_size.room();
         let fd = borrow(transport.fd);
         let received = if room > count {
             let rooms = [count, (room - count).min(count)];
