@@ -23,6 +23,7 @@ use crate::ffi::async_function::{self, AsyncFunction};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method::CallArguments;
 use crate::ffi::newborn;
+use crate::ffi::number::to_f64;
 use crate::ffi::pool::{self, Pool, Pooled};
 use crate::ffi::runnable::{Job, leave, runnable};
 use crate::handles::unless_float;
@@ -45,9 +46,10 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 ///
 /// Raises RuntimeError if no loop runs.
 #[pyfunction]
-fn timeout(py: Python<'_>, delay: Option<f64>) -> PyResult<Timeout> {
+fn timeout(py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<Timeout> {
     let loop_ref = LoopRef::running(py)?;
-    Ok(Timeout::new(delay.map(|delay| Ok::<_, PyErr>(loop_ref.time(py)? + delay)).transpose()?))
+    let when = delay.map(|delay| Ok::<_, PyErr>(loop_ref.time(py)? + to_f64(delay)?)).transpose()?;
+    Ok(Timeout::new(when))
 }
 
 /// A scope that ends with TimeoutError if it is not left at `when`, in seconds on the loop's clock; never, if that is

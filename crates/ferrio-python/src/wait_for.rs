@@ -8,12 +8,12 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyFloat;
 
 use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::{self, AsyncFunction};
 use crate::ffi::method::CallArguments;
+use crate::ffi::number::plain_f64;
 use crate::futures::{Future, Notified};
 use crate::loop_ref::LoopRef;
 use crate::tasks::{AnyFuture, cancel_future, ensure_future, running_task};
@@ -110,11 +110,11 @@ impl Frame for WaitFor {
 impl WaitFor {
     fn begin<'py>(&mut self, awaitable: Bound<'py, PyAny>, timeout: &Bound<'py, PyAny>) -> PyResult<Next<'py>> {
         let py = awaitable.py();
-        let seconds = match timeout.cast_exact::<PyFloat>() {
-            _ if timeout.is_none() => None,
-            Ok(seconds) => Some(seconds.value()),
-            Err(_) if timeout.le(0)? => Some(0.0),
-            Err(_) => Some(timeout.extract()?),
+        let seconds = match plain_f64(timeout) {
+            Some(seconds) => Some(seconds),
+            None if timeout.is_none() => None,
+            None if timeout.le(0)? => Some(0.0),
+            None => Some(timeout.extract()?),
         };
         if seconds.is_some_and(|seconds| seconds <= 0.0) {
             return self.refuse_to_wait(&awaitable);

@@ -9,6 +9,7 @@ use pyo3::types::{PyString, PyTuple};
 use super::EventLoop;
 use crate::asyncio;
 use crate::ffi::method::{CallArguments, FastMethod};
+use crate::ffi::number::to_f64;
 use crate::ffi::runnable::{runnable, send_runnable};
 use crate::ffi::thread::current_thread;
 use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle, unless_float};
@@ -188,7 +189,8 @@ impl<'py> Call<'py> {
         let time = match (time_name, time) {
             (None, _) => None,
             (Some(name), None) => return Err(missing(method, name)),
-            (Some(_), Some(time)) => time.extract::<Option<f64>>()?,
+            (Some(_), Some(time)) if time.is_none() => None,
+            (Some(_), Some(time)) => Some(to_f64(&time)?),
         };
         let rest = match arguments.len() - first.min(arguments.len()) {
             0 | 1 => Arguments::None,

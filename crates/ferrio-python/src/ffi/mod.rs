@@ -19,6 +19,7 @@
 //! | [`method`] | methods without an argument parser |
 //! | [`openssl`] | the TLS library of the interpreter, without Python objects |
 //! | [`newborn`] | the collector kept from objects that are not there yet |
+//! | [`number`] | an `int` as a float without a call |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
 //! | [`raise`] | an error with what is being handled as its context |
 //! | [`refcount`] | how many references an object has |
@@ -43,6 +44,7 @@ pub(crate) mod descriptor;
 pub(crate) mod finalizer;
 pub(crate) mod method;
 pub(crate) mod newborn;
+pub(crate) mod number;
 pub(crate) mod openssl;
 pub(crate) mod pool;
 pub(crate) mod raise;

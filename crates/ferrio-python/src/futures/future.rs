@@ -47,7 +47,7 @@ pub(crate) struct Future {
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) callbacks: Callbacks,
-    /// The result, or the exception.
+    /// The result, or the exception; of a cancelled task the one that its coroutine was left with, given out once.
     pub(super) value: Option<Py<PyAny>>,
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -56,8 +56,6 @@ pub(super) struct Inner {
 #[derive(Default)]
 pub(super) struct Rare {
     pub(super) cancel_message: Option<Py<PyAny>>,
-    /// The exception that a task's coroutine was left with when it was cancelled; given out once.
-    pub(super) cancelled_error: Option<Py<PyAny>>,
     /// What the exception's traceback was when it was set: every fetch begins from there.
     pub(super) exception_traceback: Option<Py<PyAny>>,
     pub(super) source_traceback: Option<Py<PyAny>>,
@@ -213,9 +211,10 @@ impl Future {
     /// Marks a task's future cancelled by an exception that its coroutine raised, to be given to whoever awaits it.
     pub(crate) fn cancel_with(this: &Bound<'_, Self>, error: Bound<'_, PyAny>) -> PyResult<()> {
         let py = this.py();
-        let error = error.unbind();
-        let previous = this.get().inner.with(py, |inner| inner.rare().cancelled_error.replace(error));
-        drop(previous);
+        if this.get().is_pending(py) {
+            let error = error.unbind();
+            this.get().inner.with(py, |inner| inner.value = Some(error));
+        }
         // The message was the exception's: who asks a second time gets one without, as from asyncio.
         Self::cancel(this, None).map(drop)
     }
@@ -341,11 +340,9 @@ impl Future {
 
     /// The error that stands for the cancellation: the one that ended a task, if it has not been given out before.
     pub(crate) fn make_cancelled_error<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (error, message) = self.inner.with(py, |inner| match &mut inner.rare {
-            Some(rare) => (rare.cancelled_error.take(), rare.cancel_message.as_ref().map(|m| m.clone_ref(py))),
-            None => (None, None),
-        });
-        match (error, message) {
+        let is_cancelled = self.state(py) == State::Cancelled;
+        let error = self.inner.with(py, |inner| if is_cancelled { inner.value.take() } else { None });
+        match (error, self.cancel_message(py)) {
             (Some(error), _) => Ok(error.into_bound(py)),
             (None, Some(message)) => asyncio::cancelled_error::class(py)?.call1((message,)),
             (None, None) => asyncio::cancelled_error::class(py)?.call0(),
@@ -444,7 +441,6 @@ impl Future {
             visit.call(&inner.value)?;
             let Some(rare) = &inner.rare else { return Ok(()) };
             visit.call(&rare.cancel_message)?;
-            visit.call(&rare.cancelled_error)?;
             visit.call(&rare.exception_traceback)?;
             visit.call(&rare.source_traceback)?;
             rare.awaited_by.iter().try_for_each(|awaiters| awaiters.traverse(visit))

@@ -4,13 +4,13 @@ use ferrio::engine::Flow;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::PyFloat;
 use pyo3::{PyTraverseError, intern};
 
 use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::method::CallArguments;
+use crate::ffi::number::plain_f64;
 use crate::ffi::pool;
 use crate::ffi::runnable::{Job, leave};
 use crate::futures::Future;
@@ -100,10 +100,10 @@ impl Sleep {
 ///
 /// `ValueError` for NaN, and what comparing the delay with zero raises.
 fn positive(delay: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
-    let seconds = match delay.cast_exact::<PyFloat>() {
-        Ok(seconds) => seconds.value(),
-        Err(_) if delay.le(0)? => return Ok(None),
-        Err(_) => delay.extract()?,
+    let seconds = match plain_f64(delay) {
+        Some(seconds) => seconds,
+        None if delay.le(0)? => return Ok(None),
+        None => delay.extract()?,
     };
     if seconds.is_nan() {
         return Err(PyValueError::new_err("Invalid delay: NaN (not a number)"));
