@@ -3,6 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | this one | the coroutine object, which drives a body and awaits for it |
+//! | [`awaited`] | `await object`, for whatever the object is |
+//! | [`methods`] | what Python sees of a coroutine |
 //! | [`body`] | a body written as an `async` block |
 //! | [`wrapper`] | what Python gets that asks for `__await__()` |
 //!
@@ -17,29 +19,29 @@
 //! returned is used again, or else one is taken from the pool and returned there. A frame of up to [`Room`] lies in the
 //! object, and stays there while it runs.
 
+mod awaited;
 mod body;
+mod methods;
 mod wrapper;
 
-use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, intern};
 use smallbox::{SmallBox, smallbox};
 
+use self::awaited::{Awaited, Progress};
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy, GilExclusive};
-use crate::ffi::coroutine::{self, Step};
+use crate::ffi::coroutine::Step;
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::pool::{self, Pool, Pooled, Spare};
-use crate::ffi::raise::{self, Raised};
-use crate::ffi::send_slots::{Driven, not_begun};
-use crate::ffi::stop_iteration;
+use crate::ffi::raise;
+use crate::ffi::send_slots::Driven;
 use crate::ffi::thread::attached;
-use crate::futures::{Future, thrown};
+use crate::futures::Future;
 
 pub(crate) use body::await_;
-use wrapper::CoroutineWrapper;
 
 /// What came of what a frame waited for; `None` when it is stepped for the first time.
 pub(crate) type Outcome<'py> = PyResult<Bound<'py, PyAny>>;
@@ -95,112 +97,6 @@ enum Stage {
 
 /// The last coroutine that returned: most return before the next is made.
 static SPARE: Spare<Coroutine> = Spare::empty();
-
-/// What a suspended frame waits for.
-enum Awaited {
-    /// The next turn.
-    Turn,
-    /// A future of ours, which was yielded itself.
-    Future(Py<Future>),
-    /// Anything else: its iterator, which is resumed with what the coroutine is resumed with.
-    Iterator(Py<PyAny>),
-}
-
-/// How far waiting has come.
-enum Progress<'py> {
-    /// There is an outcome.
-    Done(Result<Bound<'py, PyAny>, Raised<'py>>),
-    /// Not yet; what is to be yielded for it.
-    Waits(Awaited, Bound<'py, PyAny>),
-}
-
-impl<'py> Progress<'py> {
-    /// What came of a future that is done.
-    #[inline]
-    fn settled(future: &Bound<'py, Future>) -> Self {
-        match Future::failure(future) {
-            Ok(Some(exception)) => Self::Done(Err(raise::exception(exception))),
-            Ok(None) => Self::Done(Ok(future.get().value(future.py()))),
-            Err(error) => Self::failed(future.py(), error),
-        }
-    }
-
-    #[cold]
-    fn failed(py: Python<'py>, error: PyErr) -> Self {
-        Self::Done(Err(raise::raised(py, error)))
-    }
-}
-
-impl Awaited {
-    /// Begins to await `object`. Runs Python code.
-    fn begin(object: Bound<'_, PyAny>) -> Progress<'_> {
-        let py = object.py();
-        if let Some(future) = Future::native(&object) {
-            if !future.get().is_pending(py) {
-                return Progress::settled(future);
-            }
-            future.get().blocking.set(py, true);
-            return Progress::Waits(Self::Future(future.clone().unbind()), object.clone());
-        }
-        if coroutine::is_native(&object)
-            || coroutine::is_awaitable_generator(&object)
-            || object.is_exact_instance_of::<Coroutine>()
-        {
-            return Self::advance(object, None);
-        }
-        match object.call_method0(intern!(py, "__await__")) {
-            Ok(iterator) => Self::advance(iterator, None),
-            Err(error) => Progress::failed(py, not_awaitable(&object, error)),
-        }
-    }
-
-    /// Goes on when the coroutine is resumed, or when `failure` is thrown into it. Runs Python code.
-    fn resume<'py>(self, py: Python<'py>, failure: Option<Bound<'py, PyAny>>) -> Progress<'py> {
-        match (self, failure) {
-            (Self::Iterator(iterator), failure) => Self::advance(iterator.into_bound(py), failure),
-            (_, Some(failure)) => Progress::Done(Err(raise::exception(failure))),
-            (Self::Turn, None) => Progress::Done(Ok(py.None().into_bound(py))),
-            (Self::Future(future), None) => Self::resume_future(future.into_bound(py)),
-        }
-    }
-
-    /// A future that is not done is yielded again: another task has come to the same coroutine.
-    fn resume_future(future: Bound<'_, Future>) -> Progress<'_> {
-        let py = future.py();
-        if !future.get().is_pending(py) {
-            return Progress::settled(&future);
-        }
-        if future.get().blocking.replace(py, true) {
-            return Progress::failed(py, PyRuntimeError::new_err("await wasn't used with future"));
-        }
-        Progress::Waits(Self::Future(future.clone().unbind()), future.into_any())
-    }
-
-    fn advance<'py>(iterator: Bound<'py, PyAny>, failure: Option<Bound<'py, PyAny>>) -> Progress<'py> {
-        let py = iterator.py();
-        let step = match failure {
-            None => coroutine::send_none(&iterator),
-            Some(failure) => match iterator.hasattr(intern!(py, "throw")) {
-                Ok(true) => coroutine::throw(&iterator, &failure),
-                Ok(false) => Step::Raised(raise::exception(failure)),
-                Err(error) => Step::failed(py, error),
-            },
-        };
-        match step {
-            Step::Yielded(yielded) => Progress::Waits(Self::Iterator(iterator.unbind()), yielded),
-            Step::Returned(value) => Progress::Done(Ok(value)),
-            Step::Raised(exception) => Progress::Done(Err(exception)),
-        }
-    }
-
-    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::Turn => Ok(()),
-            Self::Future(future) => visit.call(future),
-            Self::Iterator(iterator) => visit.call(iterator),
-        }
-    }
-}
 
 impl Coroutine {
     /// A coroutine of the function `name` that runs `frame` when it is driven.
@@ -382,141 +278,6 @@ impl Driven for Coroutine {
 
     fn is_created(this: &Bound<'_, Self>) -> bool {
         this.get().is_in(this.py(), Stage::Created)
-    }
-}
-
-/// What `await object` raises if it is the object that has no `__await__`; the error if it is something else.
-#[cold]
-fn not_awaitable(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
-    let py = object.py();
-    let class = object.get_type();
-    match (class.hasattr(intern!(py, "__await__")), class.name()) {
-        (Ok(false), Ok(name)) if py.version_info() >= (3, 14) => {
-            PyTypeError::new_err(format!("'{name}' object can't be awaited"))
-        }
-        (Ok(false), Ok(name)) => PyTypeError::new_err(format!("object {name} can't be used in 'await' expression")),
-        _ => error,
-    }
-}
-
-/// What a step is to who calls a method instead of a slot.
-fn as_result(step: Step<'_>) -> PyResult<Bound<'_, PyAny>> {
-    match step {
-        Step::Yielded(yielded) => Ok(yielded),
-        Step::Returned(value) => Err(stop_iteration::with_value(value)),
-        Step::Raised(exception) => Err(exception.into()),
-    }
-}
-
-#[pymethods]
-impl Coroutine {
-    /// For who calls it; the interpreter's `await` takes the slot.
-    fn __await__(slf: Py<Self>) -> CoroutineWrapper {
-        CoroutineWrapper::new(slf)
-    }
-
-    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        as_result(Self::advance(slf))
-    }
-
-    /// Resumes the coroutine; only None can be sent to one that has not begun.
-    fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        if !value.is_none() && Self::is_created(slf) {
-            return Err(not_begun());
-        }
-        as_result(Self::advance(slf))
-    }
-
-    /// Raises an exception where the coroutine waits.
-    #[pyo3(signature = (*arguments))]
-    fn throw<'py>(&self, arguments: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        as_result(self.drive(arguments.py(), Some(thrown(arguments)?)))
-    }
-
-    /// Ends the coroutine by raising GeneratorExit where it waits.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if matches!(self.stage.get(py), Stage::Created | Stage::Finished) {
-            self.finish(py);
-            return Ok(());
-        }
-        let exit = py.get_type::<PyGeneratorExit>().call0()?;
-        match self.drive(py, Some(exit)) {
-            Step::Returned(_) => Ok(()),
-            Step::Yielded(_) => Err(PyRuntimeError::new_err("coroutine ignored GeneratorExit")),
-            Step::Raised(exception) => {
-                let is_end =
-                    exception.is_instance_of::<PyGeneratorExit>() || exception.is_instance_of::<PyStopIteration>();
-                if is_end { Ok(()) } else { Err(exception.into()) }
-            }
-        }
-    }
-
-    /// The interpreter's own class of coroutines, so that `isinstance` and `inspect.iscoroutine` say yes.
-    #[getter]
-    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        crate::asyncio::native_coroutine_class(slf.py()).cloned()
-    }
-
-    #[getter]
-    fn __name__(&self, py: Python<'_>) -> &'static str {
-        let name = self.name.get(py);
-        name.rsplit('.').next().unwrap_or(name)
-    }
-
-    #[getter]
-    fn __qualname__(&self, py: Python<'_>) -> &'static str {
-        self.name.get(py)
-    }
-
-    /// What the coroutine waits for.
-    #[getter]
-    fn cr_await(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.awaited.with(py, |awaited| match awaited {
-            Some(Awaited::Future(future)) => Some(future.clone_ref(py).into_any()),
-            Some(Awaited::Iterator(iterator)) => Some(iterator.clone_ref(py)),
-            Some(Awaited::Turn) | None => None,
-        })
-    }
-
-    #[getter]
-    fn cr_running(&self, py: Python<'_>) -> bool {
-        self.is_in(py, Stage::Running)
-    }
-
-    #[getter]
-    fn cr_suspended(&self, py: Python<'_>) -> bool {
-        self.is_in(py, Stage::Suspended)
-    }
-
-    /// None: the body has no Python frame.
-    #[getter]
-    fn cr_frame(&self) -> Option<bool> {
-        None
-    }
-
-    /// None: where the coroutine was made is not remembered.
-    #[getter]
-    fn cr_origin(&self) -> Option<bool> {
-        None
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> String {
-        format!("<coroutine object {} at {:p}>", slf.get().name.get(slf.py()), slf.as_ptr())
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.awaited.traverse(visit, |awaited, visit| match awaited {
-            Some(awaited) => awaited.traverse(visit),
-            None => Ok(()),
-        })?;
-        self.body.traverse(visit, |body, visit| match body {
-            Some(body) => body.traverse(visit),
-            None => Ok(()),
-        })
-    }
-
-    fn __clear__(slf: &Bound<'_, Self>) {
-        slf.get().finish(slf.py());
     }
 }
 

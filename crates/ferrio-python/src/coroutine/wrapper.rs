@@ -7,7 +7,8 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::{Coroutine, as_result};
+use super::Coroutine;
+use super::methods::as_result;
 use crate::ffi::cell::GilCell;
 use crate::ffi::send_slots::Driven;
 

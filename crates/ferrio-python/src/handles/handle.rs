@@ -1,14 +1,13 @@
 //! `Handle`: a callback that waits for its turn.
 
 use ferrio::engine::Flow;
-use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
-use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyString, PyTuple};
 
+use super::debug::{Origin, callback_source, run_in_debug_mode};
 use super::given::Given;
-use super::sharing::{self, Running, Sharing};
+use super::sharing::{Running, Sharing};
 use super::work::{Arguments, CallbackContext, Work};
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
@@ -19,22 +18,14 @@ use crate::ffi::snapshot::Snapshot;
 use crate::ffi::thread::attached;
 use crate::loop_ref::{LoopCore, LoopRef, report};
 
-/// What a handle only has in debug mode.
-#[derive(Debug)]
-struct Origin {
-    source_traceback: Py<PyAny>,
-    /// How the handle looked when it was cancelled.
-    repr: Option<Py<PyAny>>,
-}
-
 /// A callback that `call_soon` has queued, as `asyncio.Handle`.
 #[pyclass(frozen, subclass, weakref, module = "ferrio")]
 pub(crate) struct Handle {
     pub(super) loop_ref: LoopRef,
-    work: GilCell<Option<Work>>,
-    cancelled: GilCopy<bool>,
+    pub(super) work: GilCell<Option<Work>>,
+    pub(super) cancelled: GilCopy<bool>,
     pub(super) sharing: GilCopy<Sharing>,
-    origin: GilCell<Option<Box<Origin>>>,
+    pub(super) origin: GilCell<Option<Box<Origin>>>,
 }
 
 impl Handle {
@@ -138,7 +129,7 @@ impl Handle {
 
     /// Calls the callback in its context, and reports what it raises. Runs Python code.
     #[inline]
-    fn run(this: &Bound<'_, Self>) -> Flow {
+    pub(super) fn run(this: &Bound<'_, Self>) -> Flow {
         if is_only_reference(this.as_any()) { Self::run_unseen(this) } else { Self::run_seen(this) }
     }
 
@@ -174,7 +165,7 @@ impl Handle {
     }
 
     /// Runs a handle that somebody has, who can ask it for all it holds, and cancel it in the middle.
-    fn run_seen(this: &Bound<'_, Self>) -> Flow {
+    pub(super) fn run_seen(this: &Bound<'_, Self>) -> Flow {
         let py = this.py();
         let Some(work) = this.get().work.with(py, |work| work.as_ref().map(|work| work.clone_ref(py))) else {
             return Flow::Continue;
@@ -197,7 +188,7 @@ impl Handle {
 
     /// The handle's context, which is made of `snapshot` unless there is one by now.
     #[inline]
-    fn know_context<'py>(&self, py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyAny>> {
+    pub(super) fn know_context<'py>(&self, py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyAny>> {
         let made = snapshot.context(py)?;
         let (context, unused) = self.work.with(py, |work| match work {
             Some(Work { context: CallbackContext::Known(known), .. }) => (known.clone_ref(py).into_bound(py), None),
@@ -245,7 +236,7 @@ impl Handle {
         report(handle.loop_ref.bind(py), &entries)
     }
 
-    fn source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub(super) fn source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.origin.with(py, |origin| origin.as_ref().map(|origin| origin.source_traceback.clone_ref(py)))
     }
 
@@ -293,160 +284,6 @@ impl Handle {
     }
 }
 
-impl Origin {
-    fn here(py: Python<'_>) -> PyResult<Self> {
-        let frame = py.import("sys")?.call_method1("_getframe", (0,)).ok();
-        Ok(Self { source_traceback: asyncio::extract_stack(py)?.call1((frame,))?.unbind(), repr: None })
-    }
-}
-
-/// What is called and where it is defined, as asyncio words it.
-fn callback_source(callback: &Bound<'_, PyAny>, arguments: &Bound<'_, PyTuple>, debug: bool) -> PyResult<String> {
-    let py = callback.py();
-    let keywords = PyDict::new(py);
-    // Before 3.13 the helper has no such argument, and always shows the callback's.
-    if py.version_info() >= (3, 13) {
-        keywords.set_item("debug", debug)?;
-    }
-    asyncio::format_callback_source(py)?.call((callback, arguments), Some(&keywords))?.extract()
-}
-
-#[pymethods]
-impl Handle {
-    #[new]
-    #[classmethod]
-    #[pyo3(signature = (*args, **kwargs), text_signature = "(callback, args, loop, context=None)")]
-    fn __new__(
-        cls: &Bound<'_, PyType>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Self> {
-        let is_subclass = !cls.is(cls.py().get_type::<Self>());
-        Self::of(cls.py(), Given::new(args, kwargs, false, is_subclass)?)
-    }
-
-    /// For subclasses, which may give another callback than their class was called with, but no other loop.
-    #[pyo3(signature = (*args, **kwargs))]
-    fn __init__(slf: &Bound<'_, Self>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
-        if slf.is_exact_instance_of::<Self>() {
-            return Ok(());
-        }
-        slf.get().initialize(slf.py(), Given::new(args, kwargs, false, false)?)
-    }
-
-    /// Takes the callback back; it will not be called, and nothing that it holds is kept. Calling it again does nothing.
-    ///
-    /// On a handle of `call_soon_threadsafe`, and on another thread than the loop's, it waits for a callback that runs
-    /// (asyncio 3.14), as `cancelled()` does.
-    pub(crate) fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        sharing::wait_until_run(slf)?;
-        Self::cancel_once(slf.as_any(), slf.get()).map(drop)
-    }
-
-    /// Whether the callback was taken back.
-    fn cancelled(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        sharing::wait_until_run(slf)?;
-        Ok(slf.get().is_cancelled(slf.py()))
-    }
-
-    /// The context that the callback is called in; `None` once the handle is cancelled (asyncio has it since 3.12).
-    fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.work.with(py, |work| work.as_ref().map(|work| work.context.clone_ref(py))) {
-            Some(CallbackContext::Known(context)) => Ok(Some(context.into_bound(py))),
-            Some(CallbackContext::Copy(snapshot)) => {
-                let context = self.know_context(py, &snapshot);
-                snapshot.dispose(py);
-                context.map(Some)
-            }
-            None => Ok(None),
-        }
-    }
-
-    /// Calls the callback now, for a loop of another make.
-    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        match Self::run_seen(slf) {
-            Flow::Continue => Ok(()),
-            Flow::Break => crate::ffi::runnable::take_leaving().map_or(Ok(()), Err),
-        }
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        Self::describe(slf.as_any(), slf.get(), None)
-    }
-
-    #[getter]
-    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        if slf.is_exact_instance_of::<Self>() {
-            return match slf.get().sharing.get(py) {
-                Sharing::Not => asyncio::handle_class(py).cloned(),
-                _ => sharing::asyncios_class(py).cloned(),
-            };
-        }
-        Ok(slf.get_type().into_any())
-    }
-
-    #[getter]
-    pub(super) fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.work.with(py, |work| work.as_ref().map(|work| work.callback.clone_ref(py)))
-    }
-
-    #[getter]
-    pub(super) fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let arguments = self.work.with(py, |work| work.as_ref().map(|work| work.arguments.clone_ref(py)));
-        arguments.map(|arguments| arguments.to_tuple(py)).transpose()
-    }
-
-    #[getter]
-    fn _context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.get_context(py)
-    }
-
-    #[getter]
-    fn _cancelled(&self, py: Python<'_>) -> bool {
-        self.cancelled.get(py)
-    }
-
-    #[getter]
-    fn _loop<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.loop_ref.bind(py).clone()
-    }
-
-    #[getter]
-    fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.source_traceback(py)
-    }
-
-    #[getter]
-    fn _repr(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.origin.with(py, |origin| origin.as_ref().and_then(|o| o.repr.as_ref().map(|repr| repr.clone_ref(py))))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.loop_ref.traverse(visit)?;
-        self.work.traverse(visit, |work, visit| match work {
-            Some(work) => {
-                visit.call(&work.callback)?;
-                work.context.traverse(visit)?;
-                work.arguments.traverse(visit)
-            }
-            None => Ok(()),
-        })?;
-        self.origin.traverse(visit, |origin, visit| match origin {
-            Some(origin) => visit.call(&origin.source_traceback),
-            None => Ok(()),
-        })
-    }
-
-    fn __clear__(slf: &Bound<'_, Self>) {
-        let py = slf.py();
-        if let Some(work) = slf.get().work.take(py) {
-            work.dispose(py);
-        }
-        drop(slf.get().origin.take(py));
-    }
-}
-
 impl Pooled for Handle {
     type Base = ();
 
@@ -478,35 +315,4 @@ impl Job for RunHandle {
         core.current().clear(this.get().loop_ref.bind(py));
         if core.debug.get(py) { run_in_debug_mode(this, core) } else { Handle::run(this) }
     }
-}
-
-#[cold]
-fn run_in_debug_mode(this: &Bound<'_, Handle>, core: &LoopCore) -> Flow {
-    let py = this.py();
-    if this.get().is_cancelled(py) {
-        return Flow::Continue;
-    }
-    let previous = core.running_handle.replace(py, Some(this.clone().into_any().unbind()));
-    let flow = watched(core, this.as_any(), || Handle::run(this));
-    drop(core.running_handle.replace(py, previous));
-    flow
-}
-
-/// Runs `f` and logs it as slow if it took longer than the loop's `slow_callback_duration`.
-pub(crate) fn watched(core: &LoopCore, what: &Bound<'_, PyAny>, f: impl FnOnce() -> Flow) -> Flow {
-    let py = what.py();
-    let clock = core.engine(py).clock();
-    let start = clock.now();
-    let flow = f();
-    let seconds = (clock.now() - start) as f64 / 1e9;
-    if seconds >= core.slow_callback_duration.get(py) {
-        // Described now: the record may be formatted when the task has gone on, or never, and must not keep it alive.
-        let logged = what.repr().and_then(|what| {
-            asyncio::logger(py)?.call_method1("warning", ("Executing %s took %.3f seconds", what, seconds))
-        });
-        if let Err(error) = logged {
-            error.write_unraisable(py, Some(what));
-        }
-    }
-    flow
 }

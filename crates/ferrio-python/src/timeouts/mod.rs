@@ -1,5 +1,12 @@
 //! `timeout`, `timeout_at` and the scope they open.
 //!
+//! | file | topic |
+//! |---|---|
+//! | this one | the scope and its deadline |
+//! | [`methods`] | what Python sees of a scope |
+//! | [`scope`] | `async with`: its two ends |
+//! | [`timed_out`] | the TimeoutError, and what becomes of other exceptions |
+//!
 //! The deadline is a timer of the engine on the scope itself: neither a handle nor a bound method is made. When it comes
 //! the task is cancelled, and the CancelledError that arrives at the scope's end becomes a TimeoutError, there and
 //! nowhere else: only if every request to cancel since the scope was entered is the scope's own.
@@ -9,23 +16,26 @@
 //! The scope and a coroutine for each of its two ends, all three from pools; one push to the timers' heap and one
 //! cancellation.
 
-use ferrio::engine::Flow;
-use pyo3::exceptions::{PyBaseExceptionGroup, PyRuntimeError, PyTimeoutError, PyTypeError};
-use pyo3::gc::PyVisit;
-use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyString, PyTuple, PyType};
-use pyo3::{Borrowed, FromPyObject, PyTraverseError, intern};
+mod methods;
+mod scope;
+mod timed_out;
 
+use ferrio::engine::Flow;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyString};
+use pyo3::{Borrowed, FromPyObject, intern};
+
+use self::scope::{Enter, Exit};
+use self::timed_out::time_out;
 use crate::asyncio;
 use crate::classes::stands_for;
-use crate::coroutine::{Coroutine, Frame, Next, Outcome};
-use crate::ffi::async_function::{self, AsyncFunction};
+use crate::ffi::async_function;
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::method::CallArguments;
-use crate::ffi::newborn;
 use crate::ffi::number::to_f64;
 use crate::ffi::pool::{self, Pool, Pooled};
 use crate::ffi::runnable::{Job, leave, runnable};
+use crate::ffi::thread::attached;
 use crate::handles::unless_float;
 use crate::loop_ref::{Due, LoopRef, Timer, report};
 use crate::tasks::{cancellation, running_task};
@@ -268,44 +278,6 @@ impl Timeout {
     }
 }
 
-/// Raises TimeoutError for a scope that is left with its own cancellation; puts one into the history of any other
-/// exception that the cancellation led to.
-fn time_out(failure: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = failure.py();
-    if asyncio::cancelled_error::is(failure) {
-        let error = PyTimeoutError::new_err(());
-        error.set_cause(py, Some(PyErr::from_value(failure.clone())));
-        error.value(py).setattr(intern!(py, "__context__"), failure)?;
-        return Err(error);
-    }
-    explain(failure)?;
-    if failure.is_instance_of::<PyBaseExceptionGroup>() && failure.is_instance_of::<pyo3::exceptions::PyException>() {
-        for error in failure.getattr(intern!(py, "exceptions"))?.cast::<PyTuple>()? {
-            explain(&error)?;
-        }
-    }
-    Ok(())
-}
-
-/// Puts a TimeoutError between the exception and the CancelledError in whose handling it was raised.
-fn explain(error: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = error.py();
-    let mut later = error.clone();
-    loop {
-        let earlier = later.getattr(intern!(py, "__context__"))?;
-        if earlier.is_none() {
-            return Ok(());
-        }
-        if asyncio::cancelled_error::is(&earlier) {
-            let timeout = PyTimeoutError::new_err(());
-            timeout.set_cause(py, Some(PyErr::from_value(earlier.clone())));
-            timeout.value(py).setattr(intern!(py, "__context__"), &earlier)?;
-            return later.setattr(intern!(py, "__context__"), timeout.value(py));
-        }
-        later = earlier;
-    }
-}
-
 /// The deadline has come.
 struct Expire;
 
@@ -332,86 +304,6 @@ impl Job for ExpireNow {
     }
 }
 
-#[pymethods]
-impl Timeout {
-    // What a subclass is called with is its own matter, until it calls `__init__`.
-    #[new]
-    #[pyo3(signature = (*args, **_kwargs), text_signature = "(when)")]
-    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        newborn::has_dict(args.py());
-        Self::new(None)
-    }
-
-    fn __init__(&self, py: Python<'_>, when: Option<Deadline>) {
-        self.state.set(py, State::Created);
-        self.put_deadline(py, when);
-    }
-
-    /// The deadline in seconds on the loop's clock, or None.
-    #[pyo3(name = "when")]
-    fn when_method<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.deadline(py)
-    }
-
-    /// Moves the deadline to `when`, in seconds on the loop's clock, or takes it away.
-    ///
-    /// Raises RuntimeError if the scope has not been entered, has expired or was left.
-    fn reschedule(slf: &Bound<'_, Self>, when: Option<Deadline>) -> PyResult<()> {
-        let py = slf.py();
-        match slf.get().state.get(py) {
-            State::Entered => {}
-            State::Created => return Err(PyRuntimeError::new_err("Timeout has not been entered")),
-            other => {
-                let text = format!("Cannot change state of {} Timeout", other.name());
-                return Err(PyRuntimeError::new_err(text));
-            }
-        }
-        slf.get().put_deadline(py, when);
-        let alarm = slf.get().inner.with(py, |inner| inner.alarm.take());
-        if let Some(alarm) = alarm {
-            alarm.cancel(py)?;
-        }
-        if slf.get().when.get(py).is_none() { Ok(()) } else { Self::set_alarm(slf, &LoopRef::running(py)?) }
-    }
-
-    /// Whether the deadline came before the scope was left.
-    fn expired(&self, py: Python<'_>) -> bool {
-        matches!(self.state.get(py), State::Expiring | State::Expired)
-    }
-
-    fn _on_timeout(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::expire(slf)
-    }
-
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let state = self.state.get(py);
-        let name = state.name();
-        if state != State::Entered {
-            return Ok(format!("<Timeout [{name}]>"));
-        }
-        let when = match self.deadline(py) {
-            Some(when) => py.import("builtins")?.call_method1("round", (when, 3))?.repr()?.to_string(),
-            None => "None".to_owned(),
-        };
-        Ok(format!("<Timeout [{name}] when={when}>"))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.inner.traverse(visit, |inner, visit| {
-            visit.call(&inner.task)?;
-            visit.call(&inner.given)?;
-            match &inner.alarm {
-                Some(Alarm::Timer(timer)) => timer.traverse(visit),
-                Some(Alarm::Queued) | None => Ok(()),
-            }
-        })
-    }
-
-    fn __clear__(slf: &Bound<'_, Self>) {
-        drop(slf.get().inner.take(slf.py()));
-    }
-}
-
 stands_for!(Timeout, timeout_class);
 
 impl Pooled for Timeout {
@@ -427,88 +319,7 @@ impl Pooled for Timeout {
         drop(task.map(|task| task.into_bound(py)));
         drop(given.map(|given| given.into_bound(py)));
         if alarm.is_some() {
-            crate::ffi::thread::attached(py, |_| drop(alarm));
+            attached(py, |_| drop(alarm));
         }
-    }
-}
-
-/// `Timeout.__aenter__`.
-struct Enter;
-
-impl AsyncFunction for Enter {
-    const NAME: &'static str = "Timeout.__aenter__";
-
-    const PARAMETERS: &'static str = "(self)";
-
-    const DOC: &'static str = "Begin the scope, in the task that runs.";
-
-    #[inline]
-    fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-        let [scope] = arguments.bind("__aenter__", ["self"], 1, 1)?;
-        Coroutine::of(py, Self::NAME, Entering(this(scope)?))
-    }
-}
-
-/// The scope among the arguments of one of its methods.
-fn this(scope: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Py<Timeout>> {
-    match scope.map(|scope| scope.cast::<Timeout>().map(|scope| scope.to_owned().unbind())) {
-        Some(Ok(scope)) => Ok(scope),
-        _ => Err(PyTypeError::new_err("this is a method of Timeout")),
-    }
-}
-
-struct Entering(Py<Timeout>);
-
-impl Frame for Entering {
-    #[inline]
-    fn step<'py>(&mut self, py: Python<'py>, _outcome: Outcome<'py>) -> PyResult<Next<'py>> {
-        let scope = self.0.bind(py);
-        Timeout::enter(scope)?;
-        Ok(Next::Return(scope.clone().into_any()))
-    }
-
-    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.0)
-    }
-}
-
-/// `Timeout.__aexit__`.
-struct Exit;
-
-impl AsyncFunction for Exit {
-    const NAME: &'static str = "Timeout.__aexit__";
-
-    const PARAMETERS: &'static str = "(self, exc_type, exc_val, exc_tb)";
-
-    const DOC: &'static str = "End the scope.\n\n\
-        Raises TimeoutError in the place of the CancelledError by which its deadline ended it.";
-
-    #[inline]
-    fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-        let names = ["self", "exc_type", "exc_val", "exc_tb"];
-        let [scope, exc_type, exc_val, _] = arguments.bind("__aexit__", names, 4, 4)?;
-        let failure = match (exc_type, exc_val) {
-            (Some(exc_type), Some(exc_val)) if !exc_val.is_none() && exc_type.cast::<PyType>().is_ok() => {
-                Some(exc_val.to_owned().unbind())
-            }
-            _ => None,
-        };
-        Coroutine::of(py, Self::NAME, Exiting(this(scope)?, failure))
-    }
-}
-
-struct Exiting(Py<Timeout>, Option<Py<PyAny>>);
-
-impl Frame for Exiting {
-    #[inline]
-    fn step<'py>(&mut self, py: Python<'py>, _outcome: Outcome<'py>) -> PyResult<Next<'py>> {
-        let failure = self.1.take();
-        Timeout::exit(self.0.bind(py), failure.as_ref().map(|failure| failure.bind(py)))?;
-        Ok(Next::Return(py.None().into_bound(py)))
-    }
-
-    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.0)?;
-        visit.call(&self.1)
     }
 }
