@@ -430,9 +430,16 @@ impl Session {
     }
 
     /// Whether there is nothing to read: neither in the input nor in the library.
+    #[inline]
     pub(crate) fn is_drained(&mut self) -> bool {
+        self.pipe().unread() == 0 && !self.has_pending()
+    }
+
+    /// Whether the library has something of what it was given: of one record, at most.
+    #[inline]
+    pub(crate) fn has_pending(&self) -> bool {
         // SAFETY: the owner keeps the `SSL` alive; the function only looks.
-        self.pipe().unread() == 0 && unsafe { (self.functions().SSL_has_pending)(self.ssl.as_ptr()) } == 0
+        unsafe { (self.functions().SSL_has_pending)(self.ssl.as_ptr()) != 0 }
     }
 
     /// The input's buffer, if all of it is read.

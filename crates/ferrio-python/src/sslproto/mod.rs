@@ -13,6 +13,7 @@
 //! | [`new`] | how a connection is made, and what is refused |
 //! | [`handshake`] | from the transport below to `connection_made` |
 //! | [`read`] | what was received, to the protocol |
+//! | [`fetch`] | what a coroutine that waits for it takes by itself |
 //! | [`write`](mod@write) | what the protocol writes, to the transport below, and flow control |
 //! | [`life`] | closing, failing, the end |
 //! | [`lower`] | the transport below |
@@ -41,6 +42,7 @@
 mod accept;
 mod buffers;
 mod engine;
+mod fetch;
 mod handshake;
 mod life;
 mod lower;

@@ -9,6 +9,7 @@ use super::TlsTransport;
 use crate::asyncio;
 use crate::classes::stands_for;
 use crate::ffi::buffer::with_bytes;
+use crate::loop_ref::LoopCore;
 use crate::transports::native::{NativeProtocol, Ran};
 
 /// The protocol of the transport below, as `asyncio.Protocol`.
@@ -60,6 +61,10 @@ impl NativeProtocol for TlsProtocol {
     }
 
     const RECEIVES: bool = true;
+
+    fn wake_to_fetch(this: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<Option<Ran>> {
+        TlsTransport::wake_to_fetch(this.get().transport(this.py()), core)
+    }
 }
 
 #[pymethods]

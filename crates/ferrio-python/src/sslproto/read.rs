@@ -4,13 +4,14 @@
 //!
 //! On the direct engine: what the transport below needs, the library's decryption, and one `bytes` of the message's size.
 //! The ciphertext lies where the transport below has received it; all records that have come are handed over at once.
+//! A coroutine that waits for much in a stream of ours takes it by itself: see [`fetch`](super::fetch).
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::engine::{End, Engine};
+use super::engine::{Decrypted, End, Engine};
 use super::{Phase, TlsTransport, buffers};
 use crate::asyncio;
 use crate::ffi::buffer::with_bytes_mut;
@@ -159,13 +160,27 @@ impl TlsTransport {
     #[inline]
     fn decrypt_to_bytes<'py>(&self, py: Python<'py>, input: &[u8]) -> Option<(PyResult<Bound<'py, PyBytes>>, End)> {
         if input.len() >= LARGE {
-            match self.prepared(py, |engine| engine.read_bytes(py, input))? {
-                Ok(Some(Ok((data, end)))) => return Some((Ok(data), end)),
+            match self.prepared(py, |engine| engine.read_bytes(py, input, usize::MAX))? {
+                Ok(Some(Ok((decrypted, end)))) => return Some((Ok(decrypted.data), end)),
                 Ok(None) => {}
                 Ok(Some(Err(error))) | Err(error) => return Some((Err(error), End::Again)),
             }
         }
         self.decrypt(py, input, |data| bytes::copy(py, data))
+    }
+
+    /// As [`decrypt_to_bytes`](Self::decrypt_to_bytes), `count` bytes and the rest; by the library's functions, or not at
+    /// all.
+    pub(super) fn decrypt_some<'py>(
+        &self,
+        py: Python<'py>,
+        input: &[u8],
+        count: usize,
+    ) -> Option<PyResult<(Decrypted<'py>, End)>> {
+        match self.prepared(py, |engine| engine.read_bytes(py, input, count))? {
+            Ok(read) => read,
+            Err(error) => Some(Err(error)),
+        }
     }
 
     #[inline]

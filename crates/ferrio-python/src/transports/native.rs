@@ -150,7 +150,7 @@ impl Native {
     /// # Errors
     ///
     /// What `data_received` would raise.
-    pub(super) fn wake_to_fetch(&self, py: Python<'_>, core: &Bound<'_, LoopCore>) -> PyResult<Option<Ran>> {
+    pub(crate) fn wake_to_fetch(&self, py: Python<'_>, core: &Bound<'_, LoopCore>) -> PyResult<Option<Ran>> {
         (self.table.wake_to_fetch)(self.object.bind(py), core)
     }
 

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use super::failure::{self, Method};
-use super::{End, Progress};
+use super::{Decrypted, End, Progress};
 use crate::asyncio;
 use crate::ffi::bytes;
 use crate::ffi::openssl::{Outcome, Session};
@@ -114,21 +114,14 @@ impl Direct {
         &mut self,
         object: &Bound<'py, PyAny>,
         input: &[u8],
-    ) -> PyResult<(Bound<'py, PyBytes>, End)> {
-        let py = object.py();
-        // Records are larger than what is in them; and of the first one, the beginning may have come before.
-        let room = input.len() + if self.session.is_drained() { 0 } else { RECORD };
-        self.session.with_input(input, |session| {
-            let mut end = End::Again;
-            let received = bytes::receive(py, room, |memory| {
-                let (count, why) = fill(object, session, memory, |session, rest| session.read_uninit(py, rest));
-                end = why;
-                Ok(Transfer::Done(count))
-            });
-            match received?? {
-                Some(data) => Ok((data, end)),
-                None => unreachable!("reading ends with a count"),
+        limit: usize,
+    ) -> PyResult<(Decrypted<'py>, End)> {
+        self.session.with_input(input, |session| match fill_bytes(object, session, limit)? {
+            (data, End::Full) => {
+                let (rest, end) = fill_bytes(object, session, usize::MAX)?;
+                Ok((Decrypted { data, rest: Some(rest).filter(|rest| !rest.as_bytes().is_empty()) }, end))
             }
+            (data, end) => Ok((Decrypted { data, rest: None }, end)),
         })
     }
 
@@ -182,4 +175,26 @@ fn fill<T>(
         }
     };
     (count, end)
+}
+
+/// As [`fill`], a `bytes` with room for all that there can be, `limit` bytes at most.
+#[inline]
+fn fill_bytes<'py>(
+    object: &Bound<'py, PyAny>,
+    session: &mut Session,
+    limit: usize,
+) -> PyResult<(Bound<'py, PyBytes>, End)> {
+    let py = object.py();
+    // Records are larger than what is in them; and of the first one, the beginning may be in the library.
+    let in_library = if session.has_pending() { RECORD } else { 0 };
+    let mut end = End::Again;
+    let received = bytes::receive(py, (session.unread() + in_library).min(limit), |memory| {
+        let (count, why) = fill(object, session, memory, |session, rest| session.read_uninit(py, rest));
+        end = why;
+        Ok(Transfer::Done(count))
+    });
+    match received?? {
+        Some(data) => Ok((data, end)),
+        None => unreachable!("reading ends with a count"),
+    }
 }

@@ -52,6 +52,13 @@ pub(super) enum Progress {
     Again,
 }
 
+/// What [`Engine::read_bytes`] has decrypted.
+pub(super) struct Decrypted<'py> {
+    pub(super) data: Bound<'py, PyBytes>,
+    /// What is more than the limit; not empty.
+    pub(super) rest: Option<Bound<'py, PyBytes>>,
+}
+
 /// Why reading ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -177,16 +184,17 @@ impl Engine {
         }
     }
 
-    /// As [`read`](Self::read), into a new `bytes` with room for all that there can be in the input; `None` if it goes the
-    /// other way, and nothing has been done.
+    /// As [`read`](Self::read), into a new `bytes` that has all that there is in the input, or two of which the first has
+    /// `limit` bytes; `None` if it goes the other way, and nothing has been done.
     #[inline]
     pub(super) fn read_bytes<'py>(
         &mut self,
         py: Python<'py>,
         input: &[u8],
-    ) -> Option<PyResult<(Bound<'py, PyBytes>, End)>> {
+        limit: usize,
+    ) -> Option<PyResult<(Decrypted<'py>, End)>> {
         match &mut self.io {
-            Io::Direct(direct) => Some(direct.read_bytes(self.object.bind(py), input)),
+            Io::Direct(direct) => Some(direct.read_bytes(self.object.bind(py), input, limit)),
             Io::Portable(_) => None,
         }
     }

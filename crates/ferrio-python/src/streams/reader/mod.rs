@@ -32,6 +32,7 @@ use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::pool;
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
+use crate::sslproto::TlsTransport;
 use crate::transports::native::Ran;
 use crate::transports::{Fetched, SocketTransport};
 
@@ -182,8 +183,15 @@ impl StreamReader {
     /// nothing to be had so.
     fn fetch<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let Some(transport) = self.transport.clone_ref(py) else { return Ok(None) };
-        let Ok(transport) = transport.bind(py).cast_exact::<SocketTransport>() else { return Ok(None) };
-        let Some(Fetched { data, rest }) = SocketTransport::fetch(transport, count)? else { return Ok(None) };
+        let transport = transport.bind(py);
+        let fetched = if let Ok(socket) = transport.cast_exact::<SocketTransport>() {
+            SocketTransport::fetch(socket, count)?
+        } else if let Ok(tls) = transport.cast_exact::<TlsTransport>() {
+            TlsTransport::fetch(tls, count)?
+        } else {
+            None
+        };
+        let Some(Fetched { data, rest }) = fetched else { return Ok(None) };
         if let Some(rest) = rest {
             self.buffer.push(rest.as_any(), usize::MAX)?;
             self.pause_if_full(py)?;

@@ -113,19 +113,13 @@ impl SocketTransport {
     fn read_natively(this: &Bound<'_, Self>, protocol: &Native) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        if let Some(receive) = protocol.receiver() {
-            let mut lent = LENT.take(py).unwrap_or_else(|| vec![0; LARGEST].into_boxed_slice());
-            let received = socket::recv(borrow(transport.fd), &mut lent);
-            let done = match received {
-                Ok(Transfer::Done(count @ 1..)) => Some(receive(py, &lent[..count])),
-                _ => None,
-            };
-            drop(LENT.replace(py, Some(lent)));
-            return Self::handed_over(this, received, || done.unwrap_or(Ok(Ran::Anybodys)));
-        }
         let mut read_size = transport.read_size.get(py);
         if read_size.is_large() && Self::leave(this, protocol)? {
             return Ok(());
+        }
+        if let Some(receive) = protocol.receiver() {
+            let (received, done) = transport.receive_lent(py, |data| receive(py, data));
+            return Self::handed_over(this, received, || done.unwrap_or(Ok(Ran::Anybodys)));
         }
         let room = match read_size.next() {
             Room::Scratch => SCRATCH,
@@ -143,6 +137,24 @@ impl SocketTransport {
             transport.read_size.set(py, read_size);
         }
         Self::handed_over(this, received, || protocol.received(py))
+    }
+
+    /// One `recv`, into memory that nobody else uses while `take` has it. Can run Python code, if that does.
+    #[inline]
+    fn receive_lent<R>(&self, py: Python<'_>, take: impl FnOnce(&[u8]) -> R) -> (io::Result<Transfer>, Option<R>) {
+        let mut lent = LENT.take(py).unwrap_or_else(|| vec![0; LARGEST].into_boxed_slice());
+        let received = socket::recv(borrow(self.fd), &mut lent);
+        let taken = match received {
+            Ok(Transfer::Done(count @ 1..)) => {
+                let mut read_size = self.read_size.get(py);
+                read_size.record(count);
+                self.read_size.set(py, read_size);
+                Some(take(&lent[..count]))
+            }
+            _ => None,
+        };
+        drop(LENT.replace(py, Some(lent)));
+        (received, taken)
     }
 
     /// Leaves what there is to a coroutine that waits for it, if there is one.
@@ -176,12 +188,9 @@ impl SocketTransport {
     pub(crate) fn fetch<'py>(this: &Bound<'py, Self>, count: usize) -> PyResult<Option<Fetched<'py>>> {
         let py = this.py();
         let transport = this.get();
-        let flags = transport.flags.get(py);
-        let is_over = flags.closing || flags.paused || flags.input_ended || transport.is_lost(py);
-        if !flags.left || is_over {
+        if !transport.begin_fetch(py) {
             return Ok(None);
         }
-        transport.change(py, |flags| flags.left = false);
         let mut read_size = transport.read_size.get(py);
         let room = read_size.room();
         let fd = borrow(transport.fd);
@@ -192,24 +201,62 @@ impl SocketTransport {
             let received = bytes::receive(py, room, |buffer| socket::recv_uninit(fd, buffer))?;
             received.map(|data| data.map(|data| (data, None)))
         };
-        match received {
-            Ok(Some((data, rest))) if !data.as_bytes().is_empty() => {
+        let (received, fetched) = match received {
+            Ok(Some((data, rest))) => {
                 let count = data.as_bytes().len() + rest.as_ref().map_or(0, |rest| rest.as_bytes().len());
-                read_size.record(count);
-                transport.read_size.set(py, read_size);
-                transport.fetched.set(py, transport.core(py).get().engine(py).stats().turns());
-                Ok(Some(Fetched { data, rest }))
+                if count > 0 {
+                    read_size.record(count);
+                    transport.read_size.set(py, read_size);
+                }
+                (Ok(Transfer::Done(count)), Some(Fetched { data, rest }).filter(|_| count > 0))
             }
-            Ok(Some(_)) => {
+            Ok(None) => (Ok(Transfer::WouldBlock), None),
+            Err(error) => (Err(error), None),
+        };
+        Self::end_fetch(this, received).map(|()| fetched)
+    }
+
+    /// As [`fetch`](Self::fetch), for a protocol of ours that makes something else of what came than a `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// What the program's exception handler raises. An error of the connection ends it, as above.
+    pub(crate) fn fetch_lent<R>(this: &Bound<'_, Self>, take: impl FnOnce(&[u8]) -> R) -> PyResult<Option<R>> {
+        let py = this.py();
+        if !this.get().begin_fetch(py) {
+            return Ok(None);
+        }
+        let (received, taken) = this.get().receive_lent(py, take);
+        Self::end_fetch(this, received).map(|()| taken)
+    }
+
+    /// Whether what there is was left to whoever asks, once.
+    fn begin_fetch(&self, py: Python<'_>) -> bool {
+        let flags = self.flags.get(py);
+        let is_over = flags.closing || flags.paused || flags.input_ended || self.is_lost(py);
+        let fetches = flags.left && !is_over;
+        if fetches {
+            self.change(py, |flags| flags.left = false);
+        }
+        fetches
+    }
+
+    /// Deals with what came of fetching.
+    fn end_fetch(this: &Bound<'_, Self>, received: io::Result<Transfer>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        match received {
+            Ok(Transfer::Done(0)) => {
                 // The transport will be told of it again.
                 transport.change(py, |flags| flags.at_end = true);
-                Ok(None)
+                Ok(())
             }
-            Ok(None) => Ok(None),
-            Err(error) => {
-                Self::fatal_error(this, os_error(py, &error), "Fatal read error on socket transport")?;
-                Ok(None)
+            Ok(Transfer::Done(_)) => {
+                transport.fetched.set(py, transport.core(py).get().engine(py).stats().turns());
+                Ok(())
             }
+            Ok(Transfer::WouldBlock) => Ok(()),
+            Err(error) => Self::fatal_error(this, os_error(py, &error), "Fatal read error on socket transport"),
         }
     }
 
