@@ -12,7 +12,6 @@
 //! and each ends a wait.)
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
@@ -38,6 +37,9 @@ pub struct SourceKey {
 }
 
 impl SourceKey {
+    /// Of no source: its generation is never given to one.
+    const NONE: Self = Self { slot: u32::MAX, generation: u32::MAX };
+
     fn token(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
@@ -53,8 +55,14 @@ struct Source {
     generation: u32,
     /// What the kernel has been told.
     armed: Interest,
-    read: Side,
-    write: Side,
+    /// Whether who waits for input wants to be told of changes only.
+    read_edge: bool,
+    /// The same for output.
+    write_edge: bool,
+    /// What is to be queued when there is input.
+    read: Option<Runnable>,
+    /// What is to be queued when there is room for output.
+    write: Option<Runnable>,
 }
 
 /// What is to be queued when a source is ready in one direction.
@@ -66,17 +74,27 @@ struct Side {
 }
 
 impl Source {
-    fn side(&mut self, direction: Direction) -> &mut Side {
+    fn work(&mut self, direction: Direction) -> &mut Option<Runnable> {
         match direction {
             Direction::Read => &mut self.read,
             Direction::Write => &mut self.write,
         }
     }
 
+    /// Puts `side` in the place of what is there.
+    fn swap(&mut self, direction: Direction, side: &mut Side) {
+        let edge = match direction {
+            Direction::Read => &mut self.read_edge,
+            Direction::Write => &mut self.write_edge,
+        };
+        std::mem::swap(edge, &mut side.edge);
+        std::mem::swap(self.work(direction), &mut side.work);
+    }
+
     /// The kernel knows one mode for both directions. Who wants to be told of changes can bear to be told more often.
     fn wanted(&self) -> Interest {
-        let (readable, writable) = (self.read.work.is_some(), self.write.work.is_some());
-        let edge = (readable || writable) && (!readable || self.read.edge) && (!writable || self.write.edge);
+        let (readable, writable) = (self.read.is_some(), self.write.is_some());
+        let edge = (readable || writable) && (!readable || self.read_edge) && (!writable || self.write_edge);
         Interest { readable, writable, edge }
     }
 }
@@ -96,7 +114,39 @@ pub struct Reactor {
 struct Sources {
     slab: Slab<Source>,
     /// The source that the kernel watches under a descriptor number: exactly those whose `armed` is something.
-    owners: HashMap<RawFd, SourceKey>,
+    owners: Owners,
+}
+
+/// Sources by descriptor numbers, which are small and dense.
+#[derive(Debug, Default)]
+struct Owners {
+    table: Vec<SourceKey>,
+    count: usize,
+}
+
+impl Owners {
+    fn get(&self, number: RawFd) -> Option<SourceKey> {
+        self.table.get(usize::try_from(number).ok()?).copied().filter(|owner| *owner != SourceKey::NONE)
+    }
+
+    /// Writes down the owner of `number`, which the kernel knows, and returns the one before.
+    fn insert(&mut self, number: RawFd, owner: SourceKey) -> Option<SourceKey> {
+        let place = usize::try_from(number).ok()?;
+        if self.table.len() <= place {
+            self.table.resize(place + 1, SourceKey::NONE);
+        }
+        let before = Some(std::mem::replace(&mut self.table[place], owner)).filter(|before| *before != SourceKey::NONE);
+        self.count += usize::from(before.is_none());
+        before
+    }
+
+    fn remove(&mut self, number: RawFd) {
+        if self.get(number).is_some() {
+            // Not negative, or it would not be there.
+            self.table[number as usize] = SourceKey::NONE;
+            self.count -= 1;
+        }
+    }
 }
 
 impl Sources {
@@ -106,7 +156,7 @@ impl Sources {
 
     /// Whether the kernel watches the descriptor for one that can be taken away.
     fn is_left_in_place(&mut self, number: RawFd) -> bool {
-        let owner = self.owners.get(&number).copied();
+        let owner = self.owners.get(number);
         owner.and_then(|owner| self.get_mut(owner)).is_some_and(|owner| owner.armed.edge)
     }
 }
@@ -164,8 +214,15 @@ impl Reactor {
     pub fn insert(&self, fd: RawFd) -> SourceKey {
         let generation = self.next_generation.get();
         self.next_generation.set(if generation == LAST_GENERATION { 0 } else { generation + 1 });
-        let source =
-            Source { fd, generation, armed: Interest::default(), read: Side::default(), write: Side::default() };
+        let source = Source {
+            fd,
+            generation,
+            armed: Interest::default(),
+            read_edge: false,
+            write_edge: false,
+            read: None,
+            write: None,
+        };
         let slot = self.sources.borrow_mut().slab.insert(source);
         let Ok(slot) = u32::try_from(slot) else { panic!("more than 2^32 descriptors are watched") };
         SourceKey { slot, generation }
@@ -194,14 +251,14 @@ impl Reactor {
 
     fn put(&self, key: SourceKey, direction: Direction, mut side: Side) -> io::Result<Option<Runnable>> {
         let result = self.change(key, |source| {
-            std::mem::swap(source.side(direction), &mut side);
+            source.swap(direction, &mut side);
             // Who watches again what is watched may mean the number's new owner, of which the kernel knows nothing.
             if side.work.is_some() { Tell::Always } else { Tell::IfChanged }
         });
         if let Err(error) = result {
             // Taken back, so that the source says what the kernel knows.
             _ = self.change(key, |source| {
-                std::mem::swap(source.side(direction), &mut side);
+                source.swap(direction, &mut side);
                 Tell::IfChanged
             });
             return Err(error);
@@ -214,7 +271,7 @@ impl Reactor {
         let mut runnable = None;
         // The descriptor may be closed, or its number belong to another already: either way nothing is left to undo.
         _ = self.change(key, |source| {
-            runnable = std::mem::take(source.side(direction)).work;
+            runnable = source.work(direction).take();
             Tell::IfChanged
         });
         runnable
@@ -222,7 +279,7 @@ impl Reactor {
 
     /// Whether the source is watched in `direction`.
     pub fn is_watched(&self, key: SourceKey, direction: Direction) -> bool {
-        self.sources.borrow_mut().get_mut(key).is_some_and(|source| source.side(direction).work.is_some())
+        self.sources.borrow_mut().get_mut(key).is_some_and(|source| source.work(direction).is_some())
     }
 
     /// Whether the kernel watches the source in `direction`, as far as is known: what its user does to the descriptor is not.
@@ -238,7 +295,7 @@ impl Reactor {
         let (mut read, mut write) = (None, None);
         // As in `unwatch`.
         _ = self.change(key, |source| {
-            (read, write) = (std::mem::take(&mut source.read).work, std::mem::take(&mut source.write).work);
+            (read, write) = (source.read.take(), source.write.take());
             Tell::IfChanged
         });
         let mut sources = self.sources.borrow_mut();
@@ -256,8 +313,8 @@ impl Reactor {
         self.armed.set(0);
         let mut runnables = Vec::new();
         for (_, source) in self.sources.take().slab {
-            runnables.extend(source.read.work);
-            runnables.extend(source.write.work);
+            runnables.extend(source.read);
+            runnables.extend(source.write);
         }
         runnables
     }
@@ -265,7 +322,7 @@ impl Reactor {
     /// Shows the work of every source to `visit`.
     pub fn for_each(&self, mut visit: impl FnMut(&Runnable)) {
         for (_, source) in self.sources.borrow().slab.iter() {
-            source.read.work.iter().chain(&source.write.work).for_each(&mut visit);
+            source.read.iter().chain(&source.write).for_each(&mut visit);
         }
     }
 
@@ -290,10 +347,10 @@ impl Reactor {
         if source.generation != key.generation {
             return;
         }
-        if let (true, Some(runnable)) = (event.readable, &source.read.work) {
+        if let (true, Some(runnable)) = (event.readable, &source.read) {
             push(runnable.clone());
         }
-        if let (true, Some(runnable)) = (event.writable, &source.write.work) {
+        if let (true, Some(runnable)) = (event.writable, &source.write) {
             push(runnable.clone());
         }
     }
@@ -323,14 +380,14 @@ impl Reactor {
                 source.armed = wanted;
             }
             if wanted.is_none() {
-                sources.owners.remove(&number);
+                sources.owners.remove(number);
             } else if let Some(before) = sources.owners.insert(number, key).filter(|before| *before != key)
                 && let Some(before) = sources.get_mut(before)
             {
                 // The kernel took the number for a new one, so what the source before watched is closed.
                 before.armed = Interest::default();
             }
-            self.armed.set(sources.owners.len());
+            self.armed.set(sources.owners.count);
         }
         result
     }

@@ -52,8 +52,7 @@ impl SendingFile {
     /// A future that is done once nothing that was written waits to be sent; `None` if nothing does.
     pub(crate) fn drained(&self, py: Python<'_>) -> PyResult<Option<Py<Future>>> {
         let transport = self.get(py)?;
-        let is_empty = transport.get().output.with(py, |output| output.buffer.is_empty());
-        if is_empty { Ok(None) } else { waiter(&transport).map(Some) }
+        if transport.get().has_output(py) { waiter(&transport).map(Some) } else { Ok(None) }
     }
 
     /// A future that is done once there is room for more.
@@ -72,9 +71,8 @@ impl SendingFile {
         let Ok(transport) = self.get(py) else { return Ok(()) };
         let this = transport.get();
         this.change(py, |flags| flags.sending_file = false);
-        let (waiter, is_empty) = this.output.with(py, |output| (output.waiter.take(), output.buffer.is_empty()));
-        drop(waiter);
-        if is_empty {
+        drop(this.take_waiter(py));
+        if !this.has_output(py) {
             this.unwatch(py, Direction::Write);
         }
         if self.was_reading { SocketTransport::resume_reading(&transport) } else { Ok(()) }
@@ -93,7 +91,7 @@ fn waiter(transport: &Bound<'_, SocketTransport>) -> PyResult<Py<Future>> {
     let py = transport.py();
     let waiter = Py::new(py, Future::new(py, LoopRef::Ours(transport.get().core.clone_ref(py)))?)?;
     let kept = waiter.clone_ref(py);
-    let before = transport.get().output.with(py, |output| output.waiter.replace(kept));
+    let before = transport.get().with_output(py, |output| output.waiter.replace(kept));
     drop(before);
     Ok(waiter)
 }
@@ -103,7 +101,7 @@ impl SocketTransport {
     #[inline]
     pub(super) fn tell_waiter<'py>(this: &Bound<'py, Self>, failure: Option<&Bound<'py, PyAny>>) -> PyResult<()> {
         let py = this.py();
-        match this.get().output.with(py, |output| output.waiter.take()) {
+        match this.get().take_waiter(py) {
             Some(waiter) if waiter.get().is_pending(py) => Self::end_wait(waiter.bind(py), failure),
             _ => Ok(()),
         }

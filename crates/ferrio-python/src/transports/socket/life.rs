@@ -12,7 +12,6 @@ use pyo3::types::{PyString, PyWeakrefReference};
 use pyo3::{PyTraverseError, intern};
 
 use super::info::Info;
-use super::write::Output;
 use super::{Flags, Membership, NewSocketTransport, SocketTransport};
 use crate::asyncio;
 use crate::contexts::HasContext;
@@ -96,7 +95,7 @@ impl SocketTransport {
             read_size: GilCopy::default(),
             fetched: GilCopy::new(0),
             protocol: Protocol::new(new.protocol.unbind()),
-            output: GilCell::new(Output::default()),
+            output: GilCell::default(),
             endpoint: GilCell::new(new.endpoint),
             info: GilCell::new(Info::new(local, peer)),
             server: GilCell::default(),
@@ -162,7 +161,7 @@ impl SocketTransport {
         }
         transport.change(py, |flags| flags.closing = true);
         transport.unwatch(py, Direction::Read);
-        if transport.output.with(py, |output| output.buffer.is_empty()) { Self::lose(this) } else { Ok(()) }
+        if transport.has_output(py) { Ok(()) } else { Self::lose(this) }
     }
 
     /// Ends the connection now: what is buffered is dropped.
@@ -172,7 +171,9 @@ impl SocketTransport {
         if transport.is_lost(py) {
             return Ok(());
         }
-        drop(transport.output.with(py, |output| output.buffer.take()));
+        if transport.has_output(py) {
+            drop(transport.with_output(py, |output| output.buffer.take()));
+        }
         transport.unwatch(py, Direction::Write);
         transport.change(py, |flags| flags.closing = true);
         transport.unwatch(py, Direction::Read);

@@ -81,13 +81,13 @@ impl SocketTransport {
 
     /// The two sizes of `set_write_buffer_limits`, in bytes: `(low, high)`.
     fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
-        let limits = self.output.with(py, |output| output.flow.limits());
+        let limits = self.look_at_output(py, |output| output.flow.limits());
         (limits.low(), limits.high())
     }
 
     /// How many bytes wait to be sent.
     fn get_write_buffer_size(&self, py: Python<'_>) -> usize {
-        self.output.with(py, |output| output.buffer.len())
+        self.buffered(py)
     }
 
     /// Has `protocol` told of everything from now on.
@@ -133,7 +133,7 @@ impl SocketTransport {
 
     #[getter]
     fn _protocol_paused(&self, py: Python<'_>) -> bool {
-        self.output.with(py, |output| output.flow.is_paused())
+        self.look_at_output(py, |output| output.flow.is_paused())
     }
 
     #[getter]

@@ -69,7 +69,8 @@ pub(crate) struct SocketTransport {
     /// The turn of the loop in which a coroutine fetched by itself what there was.
     fetched: GilCopy<u64>,
     protocol: Protocol,
-    output: GilCell<Output>,
+    /// None before something has waited to be sent: most connections never need it.
+    output: GilCell<Option<Box<Output>>>,
     endpoint: GilCell<Endpoint>,
     info: GilCell<Info>,
     server: GilCell<Option<Membership>>,
@@ -171,7 +172,10 @@ impl SocketTransport {
         self.context.traverse(visit, |context, visit| context.traverse(visit))?;
         self.protocol.traverse(visit)?;
         self.endpoint.traverse(visit, |endpoint, visit| endpoint.traverse(visit))?;
-        self.output.traverse(visit, |output, visit| visit.call(&output.waiter))?;
+        self.output.traverse(visit, |output, visit| match output {
+            Some(output) => visit.call(&output.waiter),
+            None => Ok(()),
+        })?;
         self.info.traverse(visit, |info, visit| info.traverse(visit))?;
         self.server.traverse(visit, |server, visit| visit.call(server.as_ref().map(|server| &server.server)))?;
         self.beginning.traverse(visit, |beginning, visit| match beginning {
@@ -184,7 +188,7 @@ impl SocketTransport {
     fn clear(&self, py: Python<'_>) {
         self.protocol.set(py, None);
         drop((self.failure.take(py), self.beginning.take(py)));
-        drop(self.output.with(py, |output| output.waiter.take()));
+        drop(self.take_waiter(py));
     }
 }
 

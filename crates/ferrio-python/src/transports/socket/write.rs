@@ -132,9 +132,9 @@ impl SocketTransport {
     ) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        if !transport.output.with(py, |output| output.buffer.is_empty()) {
+        if transport.has_output(py) {
             let (chunk, _) = Chunk::from_rest(data, 0)?;
-            transport.output.with(py, |output| output.buffer.push(chunk));
+            transport.with_output(py, |output| output.buffer.push(chunk));
             return Self::output_grew(this);
         }
         let fd = borrow(transport.fd);
@@ -148,7 +148,7 @@ impl SocketTransport {
             Ok(Outcome::All) => Ok(()),
             Ok(Outcome::Part(sent)) => {
                 let (chunk, skipped) = Chunk::from_rest(data, sent)?;
-                transport.output.with(py, |output| output.buffer.push_rest(chunk, skipped));
+                transport.with_output(py, |output| output.buffer.push_rest(chunk, skipped));
                 Self::watch_writes(this)?;
                 Self::output_grew(this)
             }
@@ -164,8 +164,8 @@ impl SocketTransport {
         if !Self::check_write(this, data.len(), WRITE)? {
             return Ok(());
         }
-        if !transport.output.with(py, |output| output.buffer.is_empty()) {
-            transport.output.with(py, |output| output.buffer.push(Chunk::Copied(data.into())));
+        if transport.has_output(py) {
+            transport.with_output(py, |output| output.buffer.push(Chunk::Copied(data.into())));
             return Self::output_grew(this);
         }
         let sent = match socket::send(borrow(transport.fd), data) {
@@ -176,15 +176,41 @@ impl SocketTransport {
                 return Self::fatal_error(this, os_error(py, &error), "Fatal write error on socket transport");
             }
         };
-        transport.output.with(py, |output| output.buffer.push(Chunk::Copied(data[sent..].into())));
+        transport.with_output(py, |output| output.buffer.push(Chunk::Copied(data[sent..].into())));
         Self::watch_writes(this)?;
         Self::output_grew(this)
+    }
+
+    /// Runs `f` on what waits to be sent. It must run no Python code.
+    pub(super) fn with_output<R>(&self, py: Python<'_>, f: impl FnOnce(&mut Output) -> R) -> R {
+        self.output.with(py, |output| f(output.get_or_insert_default()))
+    }
+
+    /// As [`with_output`](Self::with_output), for who changes nothing: where nothing has ever waited, that is not written down.
+    #[inline]
+    pub(super) fn look_at_output<R>(&self, py: Python<'_>, f: impl FnOnce(&Output) -> R) -> R {
+        self.output.with(py, |output| match output {
+            Some(output) => f(output),
+            None => f(&Output::default()),
+        })
+    }
+
+    /// Whether something waits to be sent.
+    #[inline]
+    pub(super) fn has_output(&self, py: Python<'_>) -> bool {
+        self.output.with(py, |output| output.as_ref().is_some_and(|output| !output.buffer.is_empty()))
+    }
+
+    /// Takes out who waits for room.
+    #[inline]
+    pub(super) fn take_waiter(&self, py: Python<'_>) -> Option<Py<Future>> {
+        self.output.with(py, |output| output.as_mut().and_then(|output| output.waiter.take()))
     }
 
     /// How many bytes wait to be sent.
     #[inline]
     pub(crate) fn buffered(&self, py: Python<'_>) -> usize {
-        self.output.with(py, |output| output.buffer.len())
+        self.look_at_output(py, |output| output.buffer.len())
     }
 
     pub(super) fn write_all<'py>(this: &Bound<'py, Self>, list_of_data: &Bound<'py, PyAny>) -> PyResult<()> {
@@ -211,7 +237,7 @@ impl SocketTransport {
         if chunks.is_empty() || transport.is_lost(py) {
             return Ok(());
         }
-        let waits = transport.output.with(py, |output| {
+        let waits = transport.with_output(py, |output| {
             let waits = !output.buffer.is_empty();
             chunks.into_iter().for_each(|chunk| output.buffer.push(chunk));
             waits
@@ -232,7 +258,7 @@ impl SocketTransport {
     /// One vectored call with what is buffered; true if that was all.
     fn send_buffered(&self, py: Python<'_>) -> io::Result<bool> {
         // Inside, chunks are dropped, which runs no Python code.
-        self.output.with(py, |output| {
+        self.with_output(py, |output| {
             let slices = output.buffer.slices();
             let sent = match &slices[..] {
                 [] => return Ok(true),
@@ -258,7 +284,7 @@ impl SocketTransport {
         }
         Self::output_shrank(this)?;
         // The protocol has had its say in between.
-        if transport.is_lost(py) || !transport.output.with(py, |output| output.buffer.is_empty()) {
+        if transport.is_lost(py) || transport.has_output(py) {
             return Ok(());
         }
         transport.unwatch(py, Direction::Write);
@@ -284,7 +310,7 @@ impl SocketTransport {
             return Ok(());
         }
         transport.change(py, |flags| flags.output_ended = true);
-        if transport.output.with(py, |output| output.buffer.is_empty()) {
+        if !transport.has_output(py) {
             socket::shutdown_write(borrow(transport.fd)).map_err(|error| os_error(py, &error))?;
         }
         Ok(())
@@ -304,19 +330,19 @@ impl SocketTransport {
 
     pub(crate) fn set_limits(this: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
         let limits = Limits::new(high, low).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        this.get().output.with(this.py(), |output| output.flow.set_limits(limits));
+        this.get().with_output(this.py(), |output| output.flow.set_limits(limits));
         Self::output_grew(this)
     }
 
     fn output_grew(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
-        let pause = this.get().output.with(py, |output| output.flow.grown(output.buffer.len()));
+        let pause = this.get().with_output(py, |output| output.flow.grown(output.buffer.len()));
         if pause { Self::tell_producer(this, intern!(py, "pause_writing")) } else { Ok(()) }
     }
 
     fn output_shrank(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
-        let resume = this.get().output.with(py, |output| output.flow.shrunk(output.buffer.len()));
+        let resume = this.get().with_output(py, |output| output.flow.shrunk(output.buffer.len()));
         if resume { Self::tell_producer(this, intern!(py, "resume_writing")) } else { Ok(()) }
     }
 
