@@ -3,9 +3,12 @@
 //! ferrio's objects raise asyncio's own exceptions and format themselves with asyncio's own helpers, so that a program
 //! that mixes both sees one set of names.
 
+use pyo3::exceptions::{PyKeyboardInterrupt, PyResourceWarning, PySystemExit};
+use pyo3::intern;
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 
 /// Declares `fn name(py) -> PyResult<&Bound<PyAny>>` for an attribute of a module.
 macro_rules! imported {
@@ -170,8 +173,27 @@ exceptions! {
     limit_overrun_error = "asyncio.exceptions"."LimitOverrunError";
 }
 
-/// The exception that `error` stands for, with its traceback: before Python 3.12 that is kept apart while an exception is
-/// on its way, and `PyErr::value` does not bring the two together.
+/// Where the Python code stands that called us, for what debug mode shows of the making of an object.
+pub(crate) fn stack_here(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // There is no frame where a thread that has none calls.
+    let frame = py.import("sys")?.call_method1("_getframe", (0,)).ok();
+    extract_stack(py)?.call1((frame,)).map(Bound::unbind)
+}
+
+/// Warns, with a ResourceWarning, of `source`.
+///
+/// # Errors
+///
+/// The warning, where warnings are errors.
+pub(crate) fn warn_of(source: &Bound<'_, PyAny>, text: &str) -> PyResult<()> {
+    let py = source.py();
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "source"), source)?;
+    warn(py)?.call((text, py.get_type::<PyResourceWarning>()), Some(&keywords)).map(drop)
+}
+
+/// The exception that `error` stands for, with its traceback: before Python 3.12 that is kept apart while an exception
+/// is on its way, and `PyErr::value` does not bring the two together.
 pub(crate) fn exception_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
     error.clone_ref(py).into_value(py).into_bound(py).into_any()
 }
@@ -186,9 +208,9 @@ pub(crate) fn is_certificate_error(py: Python<'_>, error: &PyErr) -> bool {
     ssl_certificate_error(py).is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }
 
-/// Whether `error` leaves a loop at once: `KeyboardInterrupt` or `SystemExit`.
+/// Whether `error` leaves a loop at once: `KeyboardInterrupt`, `SystemExit`, or a panic.
 pub(crate) fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py)
-        || error.is_instance_of::<pyo3::exceptions::PySystemExit>(py)
-        || error.is_instance_of::<pyo3::panic::PanicException>(py)
+    error.is_instance_of::<PyKeyboardInterrupt>(py)
+        || error.is_instance_of::<PySystemExit>(py)
+        || error.is_instance_of::<PanicException>(py)
 }

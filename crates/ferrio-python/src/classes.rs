@@ -33,8 +33,8 @@ macro_rules! stands_for {
 
 pub(crate) use stands_for;
 
-/// Has `copy` and `pickle` take along what Rust keeps, under the names by which asyncio's class has it in its `__dict__`:
-/// attributes of the class that can be read and set.
+/// Has `copy` and `pickle` take along what Rust keeps, under the names by which asyncio's class has it in its
+/// `__dict__`: attributes of the class that can be read and set.
 macro_rules! copied {
     ($class:ident, $names:expr) => {
         #[pymethods]

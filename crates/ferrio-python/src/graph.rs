@@ -1,7 +1,7 @@
 //! Who waits for whom, as `asyncio.graph` tells it.
 //!
-//! Coroutines of ours have no Python frame. They are passed through, so that what they await is found behind them, and a
-//! stack shows the frames that there are.
+//! Coroutines of ours have no Python frame. They are passed through, so that what they await is found behind them, and
+//! a stack shows the frames that there are.
 
 use std::ffi::CStr;
 use std::fmt::Write;

@@ -1,7 +1,7 @@
 //! A native task that talks to Python, for the tests: Rust futures and coroutines on one loop, in one thread.
 //!
-//! Only debug builds have it, and the tests run on those. A cargo test of this crate would have to embed an interpreter,
-//! and so to be linked with what an extension must not be linked with.
+//! Only debug builds have it, and the tests run on those. A cargo test of this crate would have to embed an
+//! interpreter, and so to be linked with what an extension must not be linked with.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

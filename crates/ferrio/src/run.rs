@@ -12,8 +12,8 @@ use crate::task::spawn_on;
 /// Makes a loop, runs it on this thread until `future` is done, and closes it.
 ///
 /// The future is a task like those that it spawns, and takes its turns with them; it may borrow from the caller. Tasks
-/// that are not done when it is are dropped where they wait. Closures that run in [`unblock`](crate::unblock()) are waited
-/// for.
+/// that are not done when it is are dropped where they wait. Closures that run in [`unblock`](crate::unblock()) are
+/// waited for.
 ///
 /// # Errors
 ///

@@ -43,8 +43,8 @@ where
 /// Runs `future` on `event_loop`, which need not be running yet.
 ///
 /// For embedders, who drive a loop themselves with [`EventLoop::run_once`]. The loop has to be run by this thread:
-/// should an embedder move it to another one, the task is not run there, and what it holds is leaked, with a message from
-/// the panic hook.
+/// should an embedder move it to another one, the task is not run there, and what it holds is leaked, with a message
+/// from the panic hook.
 ///
 /// On a closed loop the future is dropped at once, and the handle resolves to [`Aborted`].
 ///
@@ -71,14 +71,15 @@ where
 
 /// A spawned task: a future of its output.
 ///
-/// Dropping the handle *detaches* the task: it runs on, and its output is dropped. To end it, [`abort`](Self::abort) it.
+/// Dropping the handle *detaches* the task: it runs on, and its output is dropped. To end it, [`abort`](Self::abort)
+/// it.
 ///
 /// The handle may go to another thread if the output may; it can be awaited there, on any executor.
 ///
 /// # Panics
 ///
-/// When the task has panicked, awaiting its handle resumes that panic. If the handle is gone, the panic hook's message is
-/// all that is left of it. Polling it again after it was ready panics as well.
+/// When the task has panicked, awaiting its handle resumes that panic. If the handle is gone, the panic hook's message
+/// is all that is left of it. Polling it again after it was ready panics as well.
 ///
 /// # Cancel safety
 ///
@@ -89,9 +90,9 @@ pub struct JoinHandle<T>(Task<T>);
 impl<T> JoinHandle<T> {
     /// Ends the task: in place of its next step its future is dropped. Callable from any thread that has the handle.
     ///
-    /// The future is dropped where it waits, as with every Rust future; it cannot refuse. Awaiting the handle waits until
-    /// that has happened, and gives [`Aborted`]. A task that is done by then keeps its output, so a task that aborts
-    /// itself and returns without waiting again has returned.
+    /// The future is dropped where it waits, as with every Rust future; it cannot refuse. Awaiting the handle waits
+    /// until that has happened, and gives [`Aborted`]. A task that is done by then keeps its output, so a task that
+    /// aborts itself and returns without waiting again has returned.
     ///
     /// # Examples
     ///

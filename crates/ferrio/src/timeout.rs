@@ -12,8 +12,8 @@ use crate::time::sleep;
 
 /// Awaits `future`, but no longer than `duration`.
 ///
-/// The time counts from the first poll. A future that is done when the time is up wins, and one that never has to wait is
-/// not stopped by [`Duration::ZERO`], which gives any other one turn of the loop.
+/// The time counts from the first poll. A future that is done when the time is up wins, and one that never has to wait
+/// is not stopped by [`Duration::ZERO`], which gives any other one turn of the loop.
 ///
 /// # Errors
 ///

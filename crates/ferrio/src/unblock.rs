@@ -4,7 +4,8 @@ use crate::engine::current_or_panic;
 
 /// Runs `closure` in a thread of the loop's [pool](crate::engine::BlockingPool), and waits for what it returns.
 ///
-/// It begins when it is first polled; [`spawn`](crate::spawn) it to have it run beside the caller. There is no thread before the first call.
+/// It begins when it is first polled; [`spawn`](crate::spawn) it to have it run beside the caller. There is no thread
+/// before the first call.
 ///
 /// # Panics
 ///

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Lets the loop take one turn: everything that is ready runs, and readiness and timers are looked at, before the caller
-/// goes on.
+/// Lets the loop take one turn: everything that is ready runs, and readiness and timers are looked at, before the
+/// caller goes on.
 ///
 /// # Cancel safety
 ///

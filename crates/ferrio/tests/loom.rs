@@ -32,8 +32,8 @@ impl Shared {
     }
 }
 
-/// A loop that found nothing and announced its sleep is woken by whatever comes: once the producers are done, either the
-/// loop did not go to sleep, or there is a write. And it is one write, however many came.
+/// A loop that found nothing and announced its sleep is woken by whatever comes: once the producers are done, either
+/// the loop did not go to sleep, or there is a write. And it is one write, however many came.
 #[test]
 fn no_wake_up_is_lost_and_a_sleep_costs_one_write() {
     let mut builder = loom::model::Builder::new();
@@ -63,7 +63,8 @@ fn no_wake_up_is_lost_and_a_sleep_costs_one_write() {
     });
 }
 
-/// The loop goes round twice while a producer pushes twice: nothing is lost and nothing comes twice, and the order holds.
+/// The loop goes round twice while a producer pushes twice: nothing is lost and nothing comes twice, and the order
+/// holds.
 #[test]
 fn what_one_thread_pushes_arrives_once_and_in_order() {
     loom::model(|| {

@@ -1,5 +1,5 @@
-//! What Python gets that asks for `__await__()`, as from the interpreter's own coroutines: an iterator, which a coroutine
-//! is not.
+//! What Python gets that asks for `__await__()`, as from the interpreter's own coroutines: an iterator, which a
+//! coroutine is not.
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;

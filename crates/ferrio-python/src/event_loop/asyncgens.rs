@@ -1,13 +1,15 @@
 //! The hooks for asynchronous generators: the loop knows those that have begun, and closes those that nobody finishes.
 
-use pyo3::exceptions::PyResourceWarning;
+use pyo3::exceptions::PyException;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
 use super::EventLoop;
 use super::tasks::create_task;
+use super::weak_loop::WeakLoop;
+use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 
 pub(super) struct AsyncGens {
@@ -30,10 +32,10 @@ impl AsyncGens {
 impl EventLoop {
     /// Closes every asynchronous generator that has begun and not ended; warns about those that begin later.
     fn shutdown_asyncgens<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Coroutine>> {
-        let this = slf.clone().unbind();
+        let event_loop = WeakLoop::new(slf)?;
         Coroutine::new(slf.py(), "shutdown_asyncgens", async move {
             let closing = Python::attach(|py| {
-                let alive = this.get().asyncgens.with(py, |asyncgens| {
+                let alive = event_loop.get(py)?.get().asyncgens.with(py, |asyncgens| {
                     asyncgens.shut_down = true;
                     asyncgens.alive.clone_ref(py)
                 });
@@ -54,7 +56,7 @@ impl EventLoop {
             Python::attach(|py| {
                 for (result, generator) in results.bind(py).try_iter()?.zip(generators.bind(py)) {
                     let result = result?;
-                    if !result.is_instance_of::<pyo3::exceptions::PyException>() {
+                    if !result.is_instance_of::<PyException>() {
                         continue;
                     }
                     let text = "an error occurred during closing of asynchronous generator";
@@ -62,7 +64,7 @@ impl EventLoop {
                     context.set_item("message", format!("{text} {}", generator.repr()?))?;
                     context.set_item("exception", result)?;
                     context.set_item("asyncgen", generator)?;
-                    this.bind(py).call_method1(intern!(py, "call_exception_handler"), (context,))?;
+                    event_loop.get(py)?.call_method1(intern!(py, "call_exception_handler"), (context,))?;
                 }
                 Ok(py.None())
             })
@@ -75,11 +77,7 @@ impl EventLoop {
             slf.get().asyncgens.with(py, |asyncgens| (asyncgens.alive.clone_ref(py), asyncgens.shut_down));
         if shut_down {
             let text = "was scheduled after loop.shutdown_asyncgens() call";
-            let text = PyString::new(py, &format!("asynchronous generator {} {text}", agen.repr()?));
-            let keywords = PyDict::new(py);
-            keywords.set_item("source", slf)?;
-            let category = py.get_type::<PyResourceWarning>();
-            py.import("warnings")?.call_method("warn", (text, category), Some(&keywords))?;
+            asyncio::warn_of(slf, &format!("asynchronous generator {} {text}", agen.repr()?))?;
         }
         alive.bind(py).call_method1(intern!(py, "add"), (agen,)).map(drop)
     }

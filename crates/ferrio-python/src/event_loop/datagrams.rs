@@ -19,9 +19,9 @@ use crate::transports::{DatagramTransport, NewDatagramTransport};
 
 #[pymethods]
 impl EventLoop {
-    /// A datagram socket that is bound to `local_addr` and sends to `remote_addr`, either of which may be left out, or the
-    /// socket `sock`; returns the transport and the protocol that `protocol_factory()` made. Addresses are pairs of host
-    /// and port, or paths with the family AF_UNIX.
+    /// A datagram socket that is bound to `local_addr` and sends to `remote_addr`, either of which may be left out, or
+    /// the socket `sock`; returns the transport and the protocol that `protocol_factory()` made. Addresses are pairs of
+    /// host and port, or paths with the family AF_UNIX.
     ///
     /// Raises ValueError and TypeError for arguments that contradict each other, OSError if no address will do.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]

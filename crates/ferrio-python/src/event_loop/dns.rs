@@ -2,8 +2,8 @@
 //!
 //! `getaddrinfo` and `getnameinfo` of the standard library do the work, in a thread of the default executor, as with
 //! asyncio. What can be answered without asking anybody, because it is numbers on both sides, is answered at once: the
-//! same functions are called on the loop's thread, told to look at numbers only. A program that has put its own function
-//! in the place of the standard library's gets every call, in the thread, with the arguments as they came.
+//! same functions are called on the loop's thread, told to look at numbers only. A program that has put its own
+//! function in the place of the standard library's gets every call, in the thread, with the arguments as they came.
 
 use std::time::Instant;
 

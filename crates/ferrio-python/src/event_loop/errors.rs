@@ -95,8 +95,8 @@ impl EventLoop {
         slf.as_super().get().debug.get(slf.py())
     }
 
-    /// Switches debug mode: slow callbacks are logged, calls from wrong threads refused, origins of handles, futures and
-    /// coroutines remembered.
+    /// Switches debug mode: slow callbacks are logged, calls from wrong threads refused, origins of handles, futures
+    /// and coroutines remembered.
     fn set_debug(slf: &Bound<'_, Self>, enabled: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let enabled = enabled.is_truthy()?;

@@ -1,12 +1,13 @@
 //! Threads for what blocks: the default executor and how it ends.
 
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyRuntimeWarning, PyTypeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
 use super::EventLoop;
+use super::schedule::check_callback;
 use crate::coroutine::{Coroutine, await_};
 use crate::futures::Future;
 use crate::tasks::wrap_future;
@@ -44,7 +45,7 @@ impl EventLoop {
         let py = slf.py();
         slf.as_super().get().check_open(py)?;
         if slf.as_super().get().debug.get(py) {
-            super::schedule::check_callback(&func, "run_in_executor")?;
+            check_callback(&func, "run_in_executor")?;
         }
         let executor = match executor {
             Some(executor) => executor,
@@ -121,7 +122,7 @@ impl Shutdown {
                     Ok(_) => true.into_pyobject(py)?.to_owned().into_any(),
                     Err(error) => error.into_value(py).into_bound(py).into_any(),
                 };
-                if event_loop.get().closed_now(event_loop.bind(py)) {
+                if event_loop.bind(py).as_super().get().closed.get(py) {
                     return Ok(());
                 }
                 let arguments = (&settle, &done, outcome);
@@ -159,7 +160,7 @@ fn settle(future: &Bound<'_, Future>, outcome: Bound<'_, PyAny>) -> PyResult<()>
     if !future.get().is_pending(future.py()) {
         return Ok(());
     }
-    if outcome.is_instance_of::<pyo3::exceptions::PyBaseException>() {
+    if outcome.is_instance_of::<PyBaseException>() {
         Future::reject(future, outcome)
     } else {
         Future::resolve(future, outcome)
@@ -167,10 +168,6 @@ fn settle(future: &Bound<'_, Future>, outcome: Bound<'_, PyAny>) -> PyResult<()>
 }
 
 impl EventLoop {
-    fn closed_now(&self, this: &Bound<'_, Self>) -> bool {
-        this.as_super().get().closed.get(this.py())
-    }
-
     fn default_executor<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let (shut_down, executor) = slf

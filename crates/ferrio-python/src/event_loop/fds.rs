@@ -15,8 +15,8 @@ use crate::handles::{Arguments, Handle};
 impl EventLoop {
     /// Has `callback(*args)` called in every turn that finds `fd`, a number or an object with `fileno()`, readable.
     ///
-    /// It takes the place of an earlier one. Raises ValueError if `fd` is no descriptor, PermissionError if it is a file
-    /// that is always ready, RuntimeError if a transport uses it or the loop is closed.
+    /// It takes the place of an earlier one. Raises ValueError if `fd` is no descriptor, PermissionError if it is a
+    /// file that is always ready, RuntimeError if a transport uses it or the loop is closed.
     #[pyo3(signature = (fd, callback, *args))]
     fn add_reader(
         slf: &Bound<'_, Self>,

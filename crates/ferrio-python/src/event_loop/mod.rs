@@ -58,11 +58,10 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use ferrio::engine::{self, Clock};
-use pyo3::exceptions::PyResourceWarning;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{PyTraverseError, ffi, intern};
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, ffi};
 
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
@@ -85,14 +84,15 @@ pub(crate) struct EventLoop {
     watched: GilCell<watched::Watched>,
     /// The interpreter's wake-up descriptor before this loop set its own; none while it has not.
     wakeup_fd: GilCopy<Option<i32>>,
-    /// How many frames of a coroutine's origin were remembered before this loop ran in debug mode; none while it does not.
+    /// How many frames of a coroutine's origin were remembered before this loop ran in debug mode; none while it does
+    /// not.
     saved_origin_depth: GilCopy<Option<i32>>,
 }
 
 #[pymethods]
 impl EventLoop {
-    /// The arguments are a subclass's own, but for one that tests have: `_stepped_clock=True` makes a loop whose time begins
-    /// at zero and passes only when the loop would wait for a timer, which it does not.
+    /// The arguments are a subclass's own, but for one that tests have: `_stepped_clock=True` makes a loop whose time
+    /// begins at zero and passes only when the loop would wait for a timer, which it does not.
     #[new]
     #[pyo3(signature = (*_args, _stepped_clock=false, **_kwargs))]
     fn __new__(
@@ -191,14 +191,8 @@ impl Finalize for EventLoop {
         if core.closed.get(py) || core.is_running(py) {
             return;
         }
-        let warned = (|| {
-            let text = PyString::new(py, &format!("unclosed event loop {}", this.repr()?));
-            let keywords = pyo3::types::PyDict::new(py);
-            keywords.set_item(intern!(py, "source"), this)?;
-            let category = py.get_type::<PyResourceWarning>();
-            asyncio::warn(py)?.call((text, category), Some(&keywords))?;
-            PyResult::Ok(())
-        })();
+        let warned =
+            this.repr().and_then(|this_one| asyncio::warn_of(this, &format!("unclosed event loop {this_one}")));
         if let Err(error) = warned.and_then(|()| Self::close(this)) {
             error.write_unraisable(py, Some(this));
         }

@@ -15,8 +15,8 @@ use crate::transports::{NewPipe, ReadPipeTransport, WritePipeTransport};
 
 #[pymethods]
 impl EventLoop {
-    /// Reads from `pipe`, a file object of a pipe, a FIFO, a terminal or a socket; returns the transport and the protocol
-    /// that `protocol_factory()` made. The transport makes the pipe non-blocking, and closes it.
+    /// Reads from `pipe`, a file object of a pipe, a FIFO, a terminal or a socket; returns the transport and the
+    /// protocol that `protocol_factory()` made. The transport makes the pipe non-blocking, and closes it.
     ///
     /// Raises ValueError for another kind of file.
     fn connect_read_pipe<'py>(

@@ -1,7 +1,7 @@
 //! Waiting for a descriptor to become ready, in a coroutine.
 //!
-//! Who has waited tries again: it may have been told for nothing. What it waits with, and for how long the kernel watches, is
-//! [`watched`](super::watched)'s.
+//! Who has waited tries again: it may have been told for nothing. What it waits with, and for how long the kernel
+//! watches, is [`watched`](super::watched)'s.
 
 use std::os::fd::RawFd;
 
@@ -66,8 +66,8 @@ impl EventLoop {
         drop((waiter, left));
     }
 
-    /// A future that is told when `fd` is ready, and its number; when it becomes ready, if `socket` is given, which is the
-    /// one that `fd` is of, and not ready now. The watch is then left in place for the next wait.
+    /// A future that is told when `fd` is ready, and its number; when it becomes ready, if `socket` is given, which is
+    /// the one that `fd` is of, and not ready now. The watch is then left in place for the next wait.
     ///
     /// # Errors
     ///

@@ -18,8 +18,8 @@ use crate::tasks::ensure_future;
 impl EventLoop {
     /// Runs until `stop()` is called.
     ///
-    /// Raises RuntimeError if the loop is closed, runs already, or was made before a fork, and what a callback raises of
-    /// KeyboardInterrupt and SystemExit; the loop can be run again then, and goes on where it was.
+    /// Raises RuntimeError if the loop is closed, runs already, or was made before a fork, and what a callback raises
+    /// of KeyboardInterrupt and SystemExit; the loop can be run again then, and goes on where it was.
     pub(super) fn run_forever(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         Self::check_runnable(slf)?;
@@ -77,7 +77,8 @@ impl EventLoop {
         slf.as_super().get().closed.get(slf.py())
     }
 
-    /// Gives up everything that the loop holds; it does not wait for the default executor. Closing it again does nothing.
+    /// Gives up everything that the loop holds; it does not wait for the default executor. Closing it again does
+    /// nothing.
     ///
     /// Raises RuntimeError if the loop runs.
     pub(super) fn close(slf: &Bound<'_, Self>) -> PyResult<()> {

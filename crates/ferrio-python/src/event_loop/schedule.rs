@@ -141,7 +141,8 @@ fn set_timer<'py>(
     Ok(timer.into_any())
 }
 
-/// Whether the loop takes `callback` now: it is open and, in debug mode, this is its thread, and the callback can be called.
+/// Whether the loop takes `callback` now: it is open and, in debug mode, this is its thread, and the callback can be
+/// called.
 #[inline]
 fn admit(slf: &Bound<'_, EventLoop>, callback: &Bound<'_, PyAny>, method: &str) -> PyResult<()> {
     let core = slf.as_super().get();
@@ -208,13 +209,21 @@ fn missing(method: &str, name: &str) -> PyErr {
 
 /// # Errors
 ///
-/// `TypeError` if `callback` is a coroutine, a coroutine function, or nothing that can be called.
-pub(super) fn check_callback(callback: &Bound<'_, PyAny>, method: &str) -> PyResult<()> {
+/// `TypeError` if `callback` is a coroutine or a coroutine function.
+pub(super) fn refuse_coroutine(callback: &Bound<'_, PyAny>, method: &str) -> PyResult<()> {
     let py = callback.py();
     let is_function = py.import("inspect")?.call_method1("iscoroutinefunction", (callback,))?.is_truthy()?;
     if is_function || asyncio::iscoroutine(py)?.call1((callback,))?.is_truthy()? {
         return Err(PyTypeError::new_err(format!("coroutines cannot be used with {method}()")));
     }
+    Ok(())
+}
+
+/// # Errors
+///
+/// As [`refuse_coroutine`], and if it is nothing that can be called.
+pub(super) fn check_callback(callback: &Bound<'_, PyAny>, method: &str) -> PyResult<()> {
+    refuse_coroutine(callback, method)?;
     if !callback.is_callable() {
         let text = format!("a callable object was expected by {method}(), got {}", callback.repr()?);
         return Err(PyTypeError::new_err(text));

@@ -17,11 +17,11 @@ use crate::transports::{Server, SocketFile};
 
 #[pymethods]
 impl EventLoop {
-    /// A server that listens on `host`, a name, several names, or every address if it is None or empty, and `port`, or on
-    /// the bound socket `sock`. Each connection gets a protocol that `protocol_factory()` made.
+    /// A server that listens on `host`, a name, several names, or every address if it is None or empty, and `port`, or
+    /// on the bound socket `sock`. Each connection gets a protocol that `protocol_factory()` made.
     ///
-    /// With `ssl`, an ssl.SSLContext, connections are TLS connections, and a protocol is told of one when its handshake is
-    /// over. Raises ValueError for arguments that contradict each other, OSError if no address can be bound to.
+    /// With `ssl`, an ssl.SSLContext, connections are TLS connections, and a protocol is told of one when its handshake
+    /// is over. Raises ValueError for arguments that contradict each other, OSError if no address can be bound to.
     /// `keep_alive` is asyncio's since 3.15.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(

@@ -5,12 +5,13 @@
 //! between two looks; and puts back what was there.
 
 use ferrio::engine::Runnable;
-use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use super::EventLoop;
+use super::schedule::refuse_coroutine;
 use crate::asyncio;
 use crate::ffi::runnable::runnable;
 use crate::handles::{Arguments, Handle, RunHandle};
@@ -19,8 +20,8 @@ use crate::handles::{Arguments, Handle, RunHandle};
 impl EventLoop {
     /// Has `callback(*args)` called by the loop when the signal `sig` arrives.
     ///
-    /// Raises TypeError or ValueError if `sig` is no signal, RuntimeError if it cannot be caught or this is not the main
-    /// thread.
+    /// Raises TypeError or ValueError if `sig` is no signal, RuntimeError if it cannot be caught or this is not the
+    /// main thread.
     #[pyo3(signature = (sig, callback, *args))]
     fn add_signal_handler<'py>(
         slf: &Bound<'py, Self>,
@@ -29,10 +30,7 @@ impl EventLoop {
         args: Bound<'py, PyTuple>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let is_function = py.import("inspect")?.call_method1("iscoroutinefunction", (&callback,))?.is_truthy()?;
-        if is_function || asyncio::iscoroutine(py)?.call1((&callback,))?.is_truthy()? {
-            return Err(PyTypeError::new_err("coroutines cannot be used with add_signal_handler()"));
-        }
+        refuse_coroutine(&callback, "add_signal_handler")?;
         let number = check_signal(sig)?;
         let core = slf.as_super().get();
         core.check_open(py)?;
@@ -98,9 +96,7 @@ impl EventLoop {
                 "Closing the loop {} on interpreter shutdown stage, skipping signal handlers removal",
                 slf.repr()?
             );
-            let keywords = PyDict::new(py);
-            keywords.set_item(intern!(py, "source"), slf)?;
-            return asyncio::warn(py)?.call((text, py.get_type::<PyResourceWarning>()), Some(&keywords)).map(drop);
+            return asyncio::warn_of(slf, &text);
         }
         for number in numbers {
             let number = number.into_pyobject(py)?;
@@ -175,7 +171,7 @@ fn ignore(_arguments: &Bound<'_, PyTuple>) {}
 
 fn check_signal(sig: &Bound<'_, PyAny>) -> PyResult<u8> {
     let py = sig.py();
-    if !sig.is_instance_of::<pyo3::types::PyInt>() {
+    if !sig.is_instance_of::<PyInt>() {
         return Err(PyTypeError::new_err(format!("sig must be an int, not {}", sig.repr()?)));
     }
     let valid = py.import("signal")?.call_method0("valid_signals")?.contains(sig)?;

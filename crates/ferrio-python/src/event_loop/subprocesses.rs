@@ -38,7 +38,8 @@ impl EventLoop {
         Coroutine::new(py, "subprocess_exec", async move { run(&event_loop, protocol_factory, command).await })
     }
 
-    /// Runs the shell command `cmd`, as `subprocess_exec` runs a program. Raises ValueError if it is not a string or bytes.
+    /// Runs the shell command `cmd`, as `subprocess_exec` runs a program. Raises ValueError if it is not a string or
+    /// bytes.
     #[pyo3(
         signature = (protocol_factory, cmd, **kwargs),
         text_signature = "($self, protocol_factory, cmd, *, stdin=-1, stdout=-1, stderr=-1, \

@@ -105,8 +105,8 @@ impl TlsArguments {
 
 #[pymethods]
 impl EventLoop {
-    /// Makes a TLS connection of a connected socket; returns the transport at once. `waiter`, a future, gets None when the
-    /// handshake is over and the protocol's `connection_made` was called, or the exception why not.
+    /// Makes a TLS connection of a connected socket; returns the transport at once. `waiter`, a future, gets None when
+    /// the handshake is over and the protocol's `connection_made` was called, or the exception why not.
     ///
     /// What libraries use that have an asyncio of their own. Raises RuntimeError if another transport has the socket.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
@@ -151,8 +151,8 @@ impl EventLoop {
     /// uses from then on.
     ///
     /// `ssl_handshake_timeout` and `ssl_shutdown_timeout` are in seconds, 60 and 30 unless they are given. Raises
-    /// TypeError for what is no ssl.SSLContext and for transports that cannot be built on, ssl.SSLError if the handshake
-    /// fails, ConnectionAbortedError if it takes too long.
+    /// TypeError for what is no ssl.SSLContext and for transports that cannot be built on, ssl.SSLError if the
+    /// handshake fails, ConnectionAbortedError if it takes too long.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(signature = (transport, protocol, sslcontext, *, server_side=false, server_hostname=None,
         ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]

@@ -28,8 +28,9 @@ use crate::transports::SocketFile;
 
 #[pymethods]
 impl EventLoop {
-    /// Connects to the Unix socket `path`, a str, bytes or path object, where a leading zero byte makes an abstract name;
-    /// or takes the connected socket `sock`. Returns the transport and the protocol that `protocol_factory()` made.
+    /// Connects to the Unix socket `path`, a str, bytes or path object, where a leading zero byte makes an abstract
+    /// name; or takes the connected socket `sock`. Returns the transport and the protocol that `protocol_factory()`
+    /// made.
     ///
     /// Raises ValueError for arguments that contradict each other, OSError if there is nobody to connect to,
     /// ssl.SSLError if the TLS handshake fails.
@@ -68,8 +69,8 @@ impl EventLoop {
     /// that `protocol_factory()` made. A socket file that is in the way is removed.
     ///
     /// With `cleanup_socket` (asyncio has it since 3.13) the server removes its socket file when it closes, if that is
-    /// still the one that it began with. Raises ValueError for arguments that contradict each other, OSError if the path
-    /// cannot be bound to.
+    /// still the one that it began with. Raises ValueError for arguments that contradict each other, OSError if the
+    /// path cannot be bound to.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(signature = (protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, ssl_handshake_timeout=None,
         ssl_shutdown_timeout=None, start_serving=true, cleanup_socket=true))]

@@ -8,8 +8,8 @@
 //! | one handle | `add_reader`, `add_writer` | in every turn that finds the side ready | when it is removed, replaced or cancelled |
 //! | any number of waiters | [`begin_wait`](EventLoop::begin_wait) | once: all of them, and they try again | when told, or when their coroutine gives up |
 //!
-//! asyncio has one place for both, so that a second `sock_recv`, or an `add_reader`, on a descriptor where a `sock_recv`
-//! waits leaves the first one waiting for ever. Here all are served.
+//! asyncio has one place for both, so that a second `sock_recv`, or an `add_reader`, on a descriptor where a
+//! `sock_recv` waits leaves the first one waiting for ever. Here all are served.
 //!
 //! A turn may have queued a watch whose handle is taken away by what runs before it. Handles are therefore never
 //! exchanged inside a watch: a new handle comes with a new watch, and the queued one finds itself empty. Waiters may be
@@ -17,17 +17,19 @@
 //!
 //! # Between two waits
 //!
-//! Who waits for a socket mostly does so again. So a watch for waiters is told of changes only, and stays when they have been
-//! told: the next wait for the same `socket` object makes no system call. It goes when something comes and nobody waits,
-//! when a wait is cancelled, when another wants the descriptor, or with the `socket` object. That it is the same object, which still
-//! has the same number, is taken for it being the same descriptor; for any other the kernel is asked. So who puts another
-//! descriptor under the number of a socket that lives, by `dup2`, must not wait for that socket any more.
+//! Who waits for a socket mostly does so again. So a watch for waiters is told of changes only, and stays when they
+//! have been told: the next wait for the same `socket` object makes no system call. It goes when something comes and
+//! nobody waits, when a wait is cancelled, when another wants the descriptor, or with the `socket` object. That it is
+//! the same object, which still has the same number, is taken for it being the same descriptor; for any other the
+//! kernel is asked. So who puts another descriptor under the number of a socket that lives, by `dup2`, must not wait
+//! for that socket any more.
 //!
-//! A socket that is closed while something waits for it leaves it waiting, as asyncio does: the kernel forgets the watch without
-//! a word, and nobody is told but who cancels.
+//! A socket that is closed while something waits for it leaves it waiting, as asyncio does: the kernel forgets the
+//! watch without a word, and nobody is told but who cancels.
 //!
-//! Descriptor numbers change owners. That an old registration does not reach, or take away, that of the next owner is the
-//! reactor's care; here it only matters that a number which is watched again is made known to the kernel again, which
+//! Descriptor numbers change owners. That an old registration does not reach, or take away, that of the next owner is
+//! the reactor's care; here it only matters that a number which is watched again is made known to the kernel again,
+//! which
 //! `Reactor::watch` does.
 
 use std::io;

@@ -8,7 +8,8 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::EventLoop;
 
-/// A weak reference to a loop: strong ones would not do, because the collector does not see what a body holds, and the loop holds the task that holds the body.
+/// A weak reference to a loop: strong ones would not do, because the collector does not see what a body holds, and the
+/// loop holds the task that holds the body.
 pub(super) struct WeakLoop(Py<PyWeakrefReference>);
 
 impl WeakLoop {

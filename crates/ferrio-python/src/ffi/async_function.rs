@@ -17,6 +17,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use super::method::CallArguments;
+use super::raise::into_pointer;
 use super::runnable::trampoline;
 
 /// A function with a Rust body that returns a coroutine.
@@ -89,11 +90,11 @@ pub(crate) fn install<F: AsyncFunction>(class: &Bound<'_, PyType>) -> PyResult<(
     class.setattr(name, make::<F>(class.py())?)
 }
 
-/// Puts `async def` functions of the same names and signatures in the place of methods of `class` that return coroutines.
-/// They call the methods. To be called once, before the class is used.
+/// Puts `async def` functions of the same names and signatures in the place of methods of `class` that return
+/// coroutines. They call the methods. To be called once, before the class is used.
 ///
-/// What looks at a loop or a server before it calls it, as mocks with a specification do, finds what asyncio's have. The
-/// way through the function costs a call of the interpreter's, and a look into a dictionary.
+/// What looks at a loop or a server before it calls it, as mocks with a specification do, finds what asyncio's have.
+/// The way through the function costs a call of the interpreter's, and a look into a dictionary.
 pub(crate) fn promote(class: &Bound<'_, PyType>, names: &[&str]) -> PyResult<()> {
     let py = class.py();
     let is_called_directly = py.version_info() >= (3, 12);
@@ -146,8 +147,8 @@ fn run<'py>(py: Python<'py>, source: &str) -> PyResult<Bound<'py, PyDict>> {
 
 /// The function, made by hand and with these globals.
 ///
-/// The one that `async def` made may have been given a version by now, under which calls to it can be specialized. One that
-/// is made by hand has none until it is first called, and none then if its vectorcall is not the interpreter's.
+/// The one that `async def` made may have been given a version by now, under which calls to it can be specialized. One
+/// that is made by hand has none until it is first called, and none then if its vectorcall is not the interpreter's.
 fn copy<'py>(compiled: &Bound<'py, PyAny>, globals: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
     let parts =
         (compiled.getattr("__code__")?, globals, compiled.getattr("__name__")?, compiled.getattr("__defaults__")?);
@@ -192,11 +193,5 @@ unsafe extern "C" fn call<F: AsyncFunction>(
         let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
         (py, CallArguments::new(py, arguments, ffi::PyVectorcall_NARGS(count).unsigned_abs(), names))
     };
-    trampoline(py, || match F::call(py, &arguments) {
-        Ok(value) => value.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-    })
+    trampoline(py, || into_pointer(py, F::call(py, &arguments)))
 }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::{Borrowed, PyClass};
 
 use super::coroutine::Step;
+use super::raise::into_pointer;
 use super::runnable::trampoline;
 
 /// A class whose objects are awaited by iterating them.
@@ -42,13 +43,7 @@ unsafe extern "C" fn itself<T: AwaitedByItself>(this: *mut ffi::PyObject) -> *mu
         let py = Python::assume_attached();
         (py, Borrowed::from_ptr(py, this).cast_unchecked::<T>())
     };
-    match T::check(&this) {
-        Ok(()) => this.to_owned().into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-    }
+    into_pointer(py, T::check(&this).map(|()| this.to_owned()))
 }
 
 unsafe extern "C" fn next<T: AwaitedByItself>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {

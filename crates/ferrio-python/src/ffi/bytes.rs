@@ -53,8 +53,8 @@ pub(crate) fn receive<'py>(
     }
 }
 
-/// As [`receive`], into two objects of at most `rooms` bytes, the second for what the first has no room for. Without such,
-/// there is no second.
+/// As [`receive`], into two objects of at most `rooms` bytes, the second for what the first has no room for. Without
+/// such, there is no second.
 ///
 /// # Errors
 ///

@@ -76,8 +76,8 @@ impl<T> GilCell<Option<pyo3::Py<T>>> {
     }
 }
 
-/// A value that one at a time uses, for as long as that takes: Python code may run meanwhile, and what comes back to the
-/// value is told that it is in use.
+/// A value that one at a time uses, for as long as that takes: Python code may run meanwhile, and what comes back to
+/// the value is told that it is in use.
 #[derive(Debug, Default)]
 pub(crate) struct GilExclusive<T>(RefCell<T>);
 
@@ -176,8 +176,8 @@ impl<T> GilBound<T> {
     ///
     /// # Safety
     ///
-    /// The value must not care which thread it is used on, as long as it is one at a time; and its drop must be harmless
-    /// without the lock.
+    /// The value must not care which thread it is used on, as long as it is one at a time; and its drop must be
+    /// harmless without the lock.
     const unsafe fn new(value: T) -> Self {
         Self(value)
     }

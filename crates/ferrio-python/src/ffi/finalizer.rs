@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{Borrowed, PyClass};
 
+use super::method::Table;
 use super::raise::aside;
 use super::thread::attached;
 
@@ -37,8 +38,8 @@ pub(crate) fn install<T: Finalize>(py: Python<'_>) -> PyResult<()> {
     // SAFETY: PyO3 makes a heap type whose slots may be set, and whose dictionary be written to, until it is used. The
     // definition is static and only read.
     unsafe {
-        // A subclass that Python defines takes the slot from what it finds by this name, and leaves it empty if it finds
-        // nothing. Written to the dictionary directly: assigning would change this class's own slot as well.
+        // A subclass that Python defines takes the slot from what it finds by this name, and leaves it empty if it
+        // finds nothing. Written to the dictionary directly: assigning would change this class's own slot as well.
         let method = Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class, definition))?;
         Bound::from_borrowed_ptr_or_err(py, (*class).tp_dict)?.set_item(intern!(py, "__del__"), method)?;
         (*class).tp_finalize = Some(finalize::<T>);
@@ -65,12 +66,6 @@ pub(crate) fn install_with_deallocator<T: FinalizeFirst>(py: Python<'_>) -> PyRe
 }
 
 struct Del<T>(std::marker::PhantomData<T>);
-
-/// A table that the interpreter only reads.
-struct Table(ffi::PyMethodDef);
-
-// SAFETY: name, documentation and function are constants.
-unsafe impl Sync for Table {}
 
 impl<T: Finalize> Del<T> {
     const TABLE: &'static Table = &Table(ffi::PyMethodDef {

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{Borrowed, PyClass};
 
+use super::raise::into_pointer;
 use super::runnable::trampoline;
 
 /// The arguments of one call, borrowed from the caller.
@@ -89,8 +90,8 @@ impl<'a, 'py> CallArguments<'a, 'py> {
         }
     }
 
-    /// The first argument of a method that takes one, by position or as `name`, and others by name, as a dictionary if there
-    /// are any.
+    /// The first argument of a method that takes one, by position or as `name`, and others by name, as a dictionary if
+    /// there are any.
     ///
     /// # Errors
     ///
@@ -288,9 +289,9 @@ pub(crate) trait FastMethod {
 struct Definition<M>(std::marker::PhantomData<M>);
 
 /// A table that the interpreter only reads.
-struct Table(ffi::PyMethodDef);
+pub(super) struct Table(pub(super) ffi::PyMethodDef);
 
-// SAFETY: names, documentation and function are constants.
+// SAFETY: what is in it are constants: names, documentation and functions.
 unsafe impl Sync for Table {}
 
 impl<M: FastMethod> Definition<M> {
@@ -343,7 +344,7 @@ pub(crate) fn install<M: FastMethod>(py: Python<'_>) -> PyResult<()> {
     let definition = std::ptr::from_ref(&Definition::<M>::TABLE.0).cast_mut();
     // SAFETY: the class is alive, the definition static and not written to; returns a new reference or null.
     let method = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
-    class.setattr(method.getattr("__name__")?.cast::<pyo3::types::PyString>()?, method)
+    class.setattr(method.getattr("__name__")?.cast::<PyString>()?, method)
 }
 
 unsafe extern "C" fn call_function<F: FastFunction>(
@@ -358,18 +359,7 @@ unsafe extern "C" fn call_function<F: FastFunction>(
         let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
         (py, CallArguments::new(py, arguments, count.unsigned_abs(), names))
     };
-    trampoline(py, || finish(py, F::call(py, &arguments)))
-}
-
-#[inline]
-fn finish(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> *mut ffi::PyObject {
-    match result {
-        Ok(value) => value.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-    }
+    trampoline(py, || into_pointer(py, F::call(py, &arguments)))
 }
 
 unsafe extern "C" fn call<M: FastMethod>(
@@ -386,5 +376,5 @@ unsafe extern "C" fn call<M: FastMethod>(
         let arguments = CallArguments::new(py, arguments, count.unsigned_abs(), names);
         (py, Borrowed::from_ptr(py, this).cast_unchecked::<M::Class>(), arguments)
     };
-    trampoline(py, || finish(py, M::call(&this, &arguments)))
+    trampoline(py, || into_pointer(py, M::call(&this, &arguments)))
 }

@@ -1,9 +1,9 @@
 //! Objects that have a `__dict__` and no contents yet.
 //!
-//! Python 3.11 makes an object in three steps: memory, which the garbage collector follows from then on; the `__dict__`,
-//! which is a new object and so may set the collector off; contents, which PyO3 writes. A collection in the second step
-//! reads contents that are not there: null references in fresh memory, dangling ones in memory from a pool. (Later
-//! Pythons collect between instructions only.)
+//! Python 3.11 makes an object in three steps: memory, which the garbage collector follows from then on; the
+//! `__dict__`, which is a new object and so may set the collector off; contents, which PyO3 writes. A collection in the
+//! second step reads contents that are not there: null references in fresh memory, dangling ones in memory from a pool.
+//! (Later Pythons collect between instructions only.)
 //!
 //! The interpreter keeps dictionaries that were given up, and makes a new one of them without asking the collector. So
 //! one is given up right before the object is made.

@@ -1,8 +1,9 @@
 //! Objects that come and go with every callback.
 //!
-//! PyO3 makes and destroys objects by paths that serve every kind of class; for a handle or a future they cost more than
-//! the object's whole work. A pooled class is allocated from, and returned to, a free list of its own, and destroyed by
-//! the shortest sequence that the interpreter allows: finalizer if it has something to say, weak references, contents,
+//! PyO3 makes and destroys objects by paths that serve every kind of class; for a handle or a future they cost more
+//! than the object's whole work. A pooled class is allocated from, and returned to, a free list of its own, and
+//! destroyed by the shortest sequence that the interpreter allows: finalizer if it has something to say, weak
+//! references, contents,
 //! `__dict__`, memory. Only objects of the very class come here; Python subclasses are allocated as any other.
 //!
 //! # Layout

@@ -63,6 +63,18 @@ pub(crate) fn set(exception: Raised<'_>) {
     }
 }
 
+/// What a function of the C interface returns for `result`: a new reference, or null with the error set.
+#[inline]
+pub(super) fn into_pointer<T>(py: Python<'_>, result: PyResult<Bound<'_, T>>) -> *mut ffi::PyObject {
+    match result {
+        Ok(value) => value.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            ptr::null_mut()
+        }
+    }
+}
+
 /// The exception of `error`. Makes it, if there is none yet, also while the interpreter ends: see [`settled`].
 pub(crate) fn raised(py: Python<'_>, error: PyErr) -> Raised<'_> {
     error.restore(py);
@@ -72,8 +84,8 @@ pub(crate) fn raised(py: Python<'_>, error: PyErr) -> Raised<'_> {
 /// `error`, so that it can be looked at even while the interpreter ends. Makes the exception, if there is none yet.
 ///
 /// What Rust code raises is a class and arguments until somebody looks. PyO3 makes the exception of these with the
-/// interpreter lock given up and taken back, and panics where it cannot be taken back: that is when finalizers close the
-/// last coroutines. Any error that such code looks at goes through here. At other times nothing is done.
+/// interpreter lock given up and taken back, and panics where it cannot be taken back: that is when finalizers close
+/// the last coroutines. Any error that such code looks at goes through here. At other times nothing is done.
 pub(crate) fn settled(py: Python<'_>, error: PyErr) -> PyErr {
     // SAFETY: has no conditions.
     if unsafe { ffi::Py_IsInitialized() } != 0 {

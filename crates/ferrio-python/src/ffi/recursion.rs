@@ -6,8 +6,8 @@ use pyo3::exceptions::PyRecursionError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// How deep a function may come back to itself. The interpreter's own count allows for frames of C that are smaller than
-/// ours: Python 3.13 goes down ten thousand, which is more than a stack of eight megabytes holds.
+/// How deep a function may come back to itself. The interpreter's own count allows for frames of C that are smaller
+/// than ours: Python 3.13 goes down ten thousand, which is more than a stack of eight megabytes holds.
 const DEEPEST: u32 = 1000;
 
 thread_local! {

@@ -5,7 +5,8 @@ use pyo3::prelude::*;
 
 /// Whether the caller's reference is the only strong one.
 ///
-/// References that the interpreter's stack borrows are not counted: ask this only of objects that no Python function has.
+/// References that the interpreter's stack borrows are not counted: ask this only of objects that no Python function
+/// has.
 #[inline]
 pub(crate) fn is_only_reference(object: &Bound<'_, PyAny>) -> bool {
     count(object) == 1

@@ -1,10 +1,11 @@
 //! A coroutine's slots.
 //!
-//! Who drives a coroutine from C resumes it by `am_send`, the `await` of an interpreter's own coroutine by `tp_iternext`,
-//! and finds it by `am_await`. These fill the three for a class whose objects are coroutines. The methods of the same
-//! meaning, which PyO3 makes, stay for callers who look them up. A generator that is a coroutine asks for `tp_iter`, which
-//! is filled without an `__iter__`: what looks for that takes a coroutine for no iterable.
+//! Who drives a coroutine from C resumes it by `am_send`, the `await` of an interpreter's own coroutine by
+//! `tp_iternext`, and finds it by `am_await`. These fill the three for a class whose objects are coroutines. The
+//! methods of the same meaning, which PyO3 makes, stay for callers who look them up. A generator that is a coroutine
+//! asks for `tp_iter`, which is filled without an `__iter__`: what looks for that takes a coroutine for no iterable.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -74,7 +75,7 @@ pub(super) fn throw<'py>(coroutine: &Bound<'py, PyAny>, failure: &Bound<'py, PyA
 
 /// What happens when a value is sent to a coroutine that has not begun.
 pub(crate) fn not_begun() -> PyErr {
-    pyo3::exceptions::PyTypeError::new_err("can't send non-None value to a just-started coroutine")
+    PyTypeError::new_err("can't send non-None value to a just-started coroutine")
 }
 
 unsafe extern "C" fn itself(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -88,13 +89,7 @@ unsafe extern "C" fn iterate<T: Driven>(this: *mut ffi::PyObject) -> *mut ffi::P
     attached(py, |py| {
         // SAFETY: a slot of the class is called with an object of the class.
         let this = unsafe { Borrowed::from_ptr(py, this).cast_unchecked::<T>() };
-        trampoline(py, || match T::iterate(&this) {
-            Ok(iterator) => iterator.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                std::ptr::null_mut()
-            }
-        })
+        trampoline(py, || raise::into_pointer(py, T::iterate(&this)))
     })
 }
 

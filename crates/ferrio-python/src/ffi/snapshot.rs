@@ -1,18 +1,20 @@
 //! What the current context holds, for callbacks that are to run in a copy of it.
 //!
-//! A callback runs in a context that is copied when the callback is scheduled. One copy is cheap. But a thousand callbacks
-//! that are scheduled in a row hold a thousand objects, all with the same values, and the interpreter keeps memory for 255;
-//! the rest are the allocator's and the collector's, and cost a callback more than everything else that is done for it.
+//! A callback runs in a context that is copied when the callback is scheduled. One copy is cheap. But a thousand
+//! callbacks that are scheduled in a row hold a thousand objects, all with the same values, and the interpreter keeps
+//! memory for 255; the rest are the allocator's and the collector's, and cost a callback more than everything else that
+//! is done for it.
 //!
 //! The values of a context are an immutable tree, and two contexts with the same tree cannot be told apart until one of
-//! them is entered. So callbacks share one copy, a [`Snapshot`], which nobody enters or sees. The context that a callback
-//! runs in is made of it when the callback's turn comes, and is used again for the next one if it is as it was: nobody
-//! has kept it, nobody has set a variable in it.
+//! them is entered. So callbacks share one copy, a [`Snapshot`], which nobody enters or sees. The context that a
+//! callback runs in is made of it when the callback's turn comes, and is used again for the next one if it is as it
+//! was: nobody has kept it, nobody has set a variable in it.
 //!
 //! Nothing is kept beyond the callbacks: when the last snapshot goes, so does what is shared and used again.
 //!
 //! Whether two contexts hold the same tree can be seen only in their memory. Where it lies is checked when ferrio is
-//! imported ([`check_layout`]); with an interpreter that is built otherwise there are no snapshots, and callbacks get copies.
+//! imported ([`check_layout`]); with an interpreter that is built otherwise there are no snapshots, and callbacks get
+//! copies.
 
 use std::ffi::c_ulong;
 
@@ -56,8 +58,8 @@ struct Shared {
 pub(crate) struct Snapshot(Py<PyAny>);
 
 impl Snapshot {
-    /// The values of the current context; `None` where there are no snapshots. Runs Python code if they have changed since
-    /// the last one.
+    /// The values of the current context; `None` where there are no snapshots. Runs Python code if they have changed
+    /// since the last one.
     #[inline]
     pub(crate) fn of_current(py: Python<'_>) -> PyResult<Option<Self>> {
         let Some(layout) = LAYOUT.get(py) else { return Ok(None) };
@@ -201,7 +203,8 @@ unsafe fn word(base: *mut ffi::PyObject, offset: usize) -> *mut ffi::PyObject {
     unsafe { base.byte_add(offset).cast::<*mut ffi::PyObject>().read() }
 }
 
-/// Finds out whether this interpreter's contexts are built as this module takes them to be. To be called once, at import.
+/// Finds out whether this interpreter's contexts are built as this module takes them to be. To be called once, at
+/// import.
 ///
 /// Only what is known to be memory of the objects is read, and nothing that is found there is followed.
 pub(crate) fn check_layout(py: Python<'_>) -> PyResult<()> {

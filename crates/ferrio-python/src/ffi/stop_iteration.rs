@@ -40,8 +40,8 @@ pub(super) fn raise(value: Bound<'_, PyAny>) {
     }
 }
 
-/// The exception for True, which is what locks and events return: one serves again and again, unless somebody who drives
-/// an iterator by hand has kept it, or changed it.
+/// The exception for True, which is what locks and events return: one serves again and again, unless somebody who
+/// drives an iterator by hand has kept it, or changed it.
 fn with_true(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     static KEPT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let kept = KEPT.get_or_try_init(value.py(), || make(&value).map(Bound::unbind))?.bind(value.py());
@@ -58,8 +58,8 @@ fn with_true(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
 /// A class of `StopIteration` whose memory is used again.
 ///
 /// An `await` looks at the value and lets the exception go, so an exception, with a tuple of arguments, is made and
-/// destroyed for every result. Here both are there already, in the free list. Nothing but code that drives an iterator by
-/// hand ever sees one, and it finds in it all that it would find in any other.
+/// destroyed for every result. Here both are there already, in the free list. Nothing but code that drives an iterator
+/// by hand ever sees one, and it finds in it all that it would find in any other.
 struct Brief;
 
 /// How many objects are kept. One is enough, but where the end of a value awaits others.

@@ -27,8 +27,8 @@ impl Park for ReleasingPark<'_> {
     }
 }
 
-/// Runs `f` with the interpreter lock, which the thread has, so that PyO3 knows of it: the references that `f` drops go at
-/// once. Without this, what is called by the interpreter directly has them put off.
+/// Runs `f` with the interpreter lock, which the thread has, so that PyO3 knows of it: the references that `f` drops go
+/// at once. Without this, what is called by the interpreter directly has them put off.
 ///
 /// `Python::attach` is not for this: it panics while the interpreter ends, which is when the last objects go.
 ///

@@ -3,11 +3,11 @@
 //! A task that awaits a future of ours, and who is told by it natively, is found among the future's callbacks, which
 //! costs nothing. What is recorded here is the rest.
 
-use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyAttributeError, PyImportError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PySet};
+use pyo3::{PyTraverseError, intern};
 
 use super::Future;
 
@@ -34,8 +34,8 @@ pub(crate) fn is_future(object: &Bound<'_, PyAny>) -> PyResult<bool> {
         return Ok(true);
     }
     let py = object.py();
-    let blocking = pyo3::intern!(py, "_asyncio_future_blocking");
-    if !object.getattr(pyo3::intern!(py, "__class__"))?.hasattr(blocking)? {
+    let blocking = intern!(py, "_asyncio_future_blocking");
+    if !object.getattr(intern!(py, "__class__"))?.hasattr(blocking)? {
         return Ok(false);
     }
     Ok(!object.getattr(blocking)?.is_none())

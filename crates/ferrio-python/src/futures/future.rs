@@ -1,10 +1,10 @@
 //! The state of a future, and what Rust does with it.
 
-use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+use pyo3::{PyTraverseError, intern};
 
 use super::awaited_by::Awaiters;
 use super::callbacks::{Callback, Callbacks};
@@ -121,8 +121,7 @@ impl Future {
             return Ok(false);
         }
         if debug {
-            let frame = py.import("sys")?.call_method1("_getframe", (0,)).ok();
-            let stack = asyncio::extract_stack(py)?.call1((frame,))?.unbind();
+            let stack = asyncio::stack_here(py)?;
             self.inner.with(py, |inner| inner.rare().source_traceback = Some(stack));
         }
         Ok(true)
@@ -249,10 +248,10 @@ impl Future {
             return Err(invalid_state(py, "invalid state"));
         }
         let exception = match exception.cast::<PyType>() {
-            Ok(class) if class.is_subclass_of::<pyo3::exceptions::PyBaseException>()? => class.call0()?,
+            Ok(class) if class.is_subclass_of::<PyBaseException>()? => class.call0()?,
             _ => exception,
         };
-        if !exception.is_instance_of::<pyo3::exceptions::PyBaseException>() {
+        if !exception.is_instance_of::<PyBaseException>() {
             return Err(PyTypeError::new_err("invalid exception object"));
         }
         let exception = if exception.is_instance_of::<PyStopIteration>() {
@@ -268,7 +267,7 @@ impl Future {
         if !future.is_pending(py) {
             return Err(invalid_state(py, "invalid state"));
         }
-        let traceback = exception.getattr(pyo3::intern!(py, "__traceback__"))?;
+        let traceback = exception.getattr(intern!(py, "__traceback__"))?;
         let traceback = (!traceback.is_none()).then(|| traceback.unbind());
         let exception = exception.unbind();
         future.inner.with(py, |inner| {
@@ -324,7 +323,7 @@ impl Future {
                 let Some(exception) = exception.map(|exception| exception.into_bound(py)) else { return Ok(None) };
                 // Reset, so that the traceback does not grow with every fetch.
                 let traceback = traceback.unwrap_or_else(|| py.None());
-                exception.setattr(pyo3::intern!(py, "__traceback__"), traceback)?;
+                exception.setattr(intern!(py, "__traceback__"), traceback)?;
                 Ok(Some(exception))
             }
         }

@@ -11,6 +11,7 @@ use pyo3::{PyTraverseError, intern};
 
 use super::Future;
 use crate::ffi::cell::GilCell;
+use crate::ffi::stop_iteration;
 
 /// What `iter(future)` returns.
 #[pyclass(frozen, module = "ferrio._ferrio")]
@@ -35,7 +36,7 @@ impl FutureIter {
     }
 
     fn send<'py>(&self, py: Python<'py>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let none = || crate::ffi::stop_iteration::with_value(py.None().into_bound(py));
+        let none = || stop_iteration::with_value(py.None().into_bound(py));
         self.__next__(py)?.ok_or_else(none)
     }
 

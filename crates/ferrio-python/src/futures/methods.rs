@@ -15,6 +15,7 @@ use crate::ffi::await_slots::AwaitedByItself;
 use crate::ffi::coroutine::Step;
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::pool::{Pool, Pooled};
+use crate::ffi::runnable::take_leaving;
 use crate::ffi::{newborn, raise, stop_iteration};
 use crate::loop_ref::{LoopRef, report};
 
@@ -272,7 +273,7 @@ impl Future {
             entries.push(("source_traceback", stack.into_bound(py)));
         }
         if report(loop_ref.bind(py), &entries) == Flow::Break
-            && let Some(error) = crate::ffi::runnable::take_leaving()
+            && let Some(error) = take_leaving()
         {
             error.write_unraisable(py, Some(this));
         }

@@ -18,8 +18,7 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) fn here(py: Python<'_>) -> PyResult<Self> {
-        let frame = py.import("sys")?.call_method1("_getframe", (0,)).ok();
-        Ok(Self { source_traceback: asyncio::extract_stack(py)?.call1((frame,))?.unbind(), repr: None })
+        Ok(Self { source_traceback: asyncio::stack_here(py)?, repr: None })
     }
 }
 

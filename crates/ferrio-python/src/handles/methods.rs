@@ -36,7 +36,8 @@ impl Handle {
         slf.get().initialize(slf.py(), Given::new(args, kwargs, false, false)?)
     }
 
-    /// Takes the callback back; it will not be called, and nothing that it holds is kept. Calling it again does nothing.
+    /// Takes the callback back; it will not be called, and nothing that it holds is kept. Calling it again does
+    /// nothing.
     ///
     /// On a handle of `call_soon_threadsafe`, and on another thread than the loop's, it waits for a callback that runs
     /// (asyncio 3.14), as `cancelled()` does.

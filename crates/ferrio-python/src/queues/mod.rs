@@ -17,7 +17,8 @@
 //!
 //! # Budget
 //!
-//! A `put` or `get` that need not wait takes one pooled coroutine, and the interpreter one `StopIteration` for the item.
+//! A `put` or `get` that need not wait takes one pooled coroutine, and the interpreter one `StopIteration` for the
+//! item.
 
 mod coroutines;
 mod errors;

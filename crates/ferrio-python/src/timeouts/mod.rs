@@ -7,9 +7,9 @@
 //! | [`scope`] | `async with`: its two ends |
 //! | [`timed_out`] | the TimeoutError, and what becomes of other exceptions |
 //!
-//! The deadline is a timer of the engine on the scope itself: neither a handle nor a bound method is made. When it comes
-//! the task is cancelled, and the CancelledError that arrives at the scope's end becomes a TimeoutError, there and
-//! nowhere else: only if every request to cancel since the scope was entered is the scope's own.
+//! The deadline is a timer of the engine on the scope itself: neither a handle nor a bound method is made. When it
+//! comes the task is cancelled, and the CancelledError that arrives at the scope's end becomes a TimeoutError, there
+//! and nowhere else: only if every request to cancel since the scope was entered is the scope's own.
 //!
 //! # Budget of a scope that does not expire
 //!

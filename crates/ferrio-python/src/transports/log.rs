@@ -1,9 +1,8 @@
 //! What transports say to the log and to `warnings`.
 
-use pyo3::exceptions::PyResourceWarning;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 
 use crate::asyncio;
 use crate::loop_ref::LoopCore;
@@ -36,9 +35,5 @@ pub(crate) fn debug(
 ///
 /// The warning, where warnings are errors.
 pub(crate) fn warn_unclosed(transport: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = transport.py();
-    let text = PyString::new(py, &format!("unclosed transport {}", transport.repr()?));
-    let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "source"), transport)?;
-    asyncio::warn(py)?.call((text, py.get_type::<PyResourceWarning>()), Some(&keywords)).map(drop)
+    asyncio::warn_of(transport, &format!("unclosed transport {}", transport.repr()?))
 }

@@ -17,8 +17,8 @@
 //! | [`log`] | what is said to the log, and of transports that were not closed |
 //! | [`callback`] | how a transport's work is run by the loop |
 //!
-//! A transport is what the reactor queues: one object, with one [`Job`](crate::ffi::runnable::Job) for each reason to run
-//! it. There is no handle, and between readiness and the protocol's method there is no Python frame.
+//! A transport is what the reactor queues: one object, with one [`Job`](crate::ffi::runnable::Job) for each reason to
+//! run it. There is no handle, and between readiness and the protocol's method there is no Python frame.
 //!
 //! Every method of a protocol can do anything: close or abort the transport, give it another protocol, write, raise. So
 //! nothing is borrowed while one is called, and state is looked at again afterwards.

@@ -83,8 +83,8 @@ impl Source {
         Ok(())
     }
 
-    /// Ends the watch in `direction`, if there is one. Drops the reactor's reference, which is not the last: the caller has
-    /// one.
+    /// Ends the watch in `direction`, if there is one. Drops the reactor's reference, which is not the last: the caller
+    /// has one.
     pub(super) fn unwatch(&self, core: &Bound<'_, LoopCore>, direction: Direction) {
         let py = core.py();
         if self.is_watched(py, direction) {
@@ -93,8 +93,8 @@ impl Source {
         }
     }
 
-    /// Ends the registration, before the descriptor is closed: its number may have another owner right afterwards. Drops
-    /// references, as [`unwatch`](Self::unwatch) does.
+    /// Ends the registration, before the descriptor is closed: its number may have another owner right afterwards.
+    /// Drops references, as [`unwatch`](Self::unwatch) does.
     pub(super) fn remove(&self, core: &Bound<'_, LoopCore>) {
         let py = core.py();
         drop(core.get().engine(py).reactor().remove(self.key));

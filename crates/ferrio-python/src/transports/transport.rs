@@ -1,5 +1,5 @@
-//! What is the same in every transport: how its protocol is told of the beginning, of the end and of room, and where it goes
-//! what a protocol raises.
+//! What is the same in every transport: how its protocol is told of the beginning, of the end and of room, and where it
+//! goes what a protocol raises.
 
 use ferrio::engine::Direction;
 use pyo3::prelude::*;

@@ -1,7 +1,7 @@
 //! Threads for what would block the loop.
 //!
-//! One lock guards all of it: a queue of jobs and a few numbers. A job goes to a thread that idles, or else to a new one,
-//! or waits if there are enough. A thread that has idled for long ends.
+//! One lock guards all of it: a queue of jobs and a few numbers. A job goes to a thread that idles, or else to a new
+//! one, or waits if there are enough. A thread that has idled for long ends.
 //!
 //! A job is an `async-task` that is done after one poll: that gives it an awaiter, a place for its result, and a way to
 //! be forgotten if nobody waits for it by the time its turn comes.

@@ -33,8 +33,8 @@ enum Way {
 const STACK: usize = 64 * 1024;
 
 impl ChildWatch {
-    /// Has `work` queued when the child with the number `pid` has ended, or at once if it has and left nothing behind. It
-    /// may be queued more than once until [`end`](Self::end) is called.
+    /// Has `work` queued when the child with the number `pid` has ended, or at once if it has and left nothing behind.
+    /// It may be queued more than once until [`end`](Self::end) is called.
     ///
     /// # Errors
     ///
@@ -100,7 +100,8 @@ impl ChildWatch {
         }
     }
 
-    /// Sends a signal. To be called only while nobody has reaped the process; with a descriptor it never reaches another.
+    /// Sends a signal. To be called only while nobody has reaped the process; with a descriptor it never reaches
+    /// another.
     ///
     /// # Errors
     ///

@@ -17,14 +17,14 @@ use crate::sys::Events;
 /// How many events one wait may report at most. What is left is reported by the next.
 const MOST_EVENTS: usize = 1024;
 
-/// How many events a wait may report when nothing else is ready; else as many as there is other work, so that neither keeps
-/// the other waiting.
+/// How many events a wait may report when nothing else is ready; else as many as there is other work, so that neither
+/// keeps the other waiting.
 ///
 /// Not all that there are: the kernel's list of what is ready is not in the order in which it became so. What a wait
 /// reports goes to the end of the list at once, before anything is done about it, and keeps its place there when it
-/// becomes ready again. Who becomes ready right behind a wait for all of fifty is therefore behind all of them in the next
-/// one too, and is served two rounds later. A few at a time, the list turns like a wheel, and nobody waits for more than
-/// one round. It also means that what was received is used before too much else is.
+/// becomes ready again. Who becomes ready right behind a wait for all of fifty is therefore behind all of them in the
+/// next one too, and is served two rounds later. A few at a time, the list turns like a wheel, and nobody waits for
+/// more than one round. It also means that what was received is used before too much else is.
 const FEW_EVENTS: usize = 16;
 
 /// While nothing but the loop's own work is ready, and no descriptor is watched, the kernel is asked only once in this
@@ -288,8 +288,8 @@ impl EventLoop {
         }
     }
 
-    /// Refuses work from other threads from now on, closes the loop's own descriptors, and takes out all that waits, for
-    /// the caller to drop. The loop cannot be run again.
+    /// Refuses work from other threads from now on, closes the loop's own descriptors, and takes out all that waits,
+    /// for the caller to drop. The loop cannot be run again.
     ///
     /// Descriptors that are still watched are forgotten. Native tasks end here, wherever they wait: their futures are
     /// dropped with what is returned, on this thread. Blocking threads take no more work, and end when they have done

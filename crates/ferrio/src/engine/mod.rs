@@ -20,7 +20,8 @@
 //!
 //! The engine calls out at two points only: [`Runnable::run`], from [`EventLoop::run_once`], and [`Park::park`]. No
 //! borrow is held across either, because what runs may do anything: schedule, cancel, close, or drop what it came from.
-//! For the same reason a method that replaces or removes a [`Runnable`] returns it, so that the caller drops it outside.
+//! For the same reason a method that replaces or removes a [`Runnable`] returns it, so that the caller drops it
+//! outside.
 
 mod blocking;
 mod children;

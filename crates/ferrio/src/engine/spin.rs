@@ -1,13 +1,14 @@
 //! Looking for a moment before sleeping.
 //!
-//! To put a thread to sleep and to wake it takes longer than what it often waits for: a peer on another core answers a small
-//! message in a few microseconds, and the sleep adds two or three times as many to that. What it saves of processor time,
-//! the going to sleep and the waking mostly spend. So a wait that may sleep first looks for [`LIMIT`], with the interpreter released as for any wait.
+//! To put a thread to sleep and to wake it takes longer than what it often waits for: a peer on another core answers a
+//! small message in a few microseconds, and the sleep adds two or three times as many to that. What it saves of
+//! processor time, the going to sleep and the waking mostly spend. So a wait that may sleep first looks for [`LIMIT`],
+//! with the interpreter released as for any wait.
 //!
-//! That is worth it only where answers come soon, and what comes is the only thing that tells. A look that found nothing
-//! costs `LIMIT` of processor time; after it some waits sleep at once, twice as many as after the one before it, up to
-//! [`MOST_SKIPPED`]. A look that found something takes one doubling back. So a loop whose peers answer at once looks before
-//! every sleep, and one that waits for people, timers or a peer on its own core hardly ever.
+//! That is worth it only where answers come soon, and what comes is the only thing that tells. A look that found
+//! nothing costs `LIMIT` of processor time; after it some waits sleep at once, twice as many as after the one before
+//! it, up to [`MOST_SKIPPED`]. A look that found something takes one doubling back. So a loop whose peers answer at
+//! once looks before every sleep, and one that waits for people, timers or a peer on its own core hardly ever.
 
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ const LIMIT: Duration = Duration::from_micros(20);
 /// The most doublings of the pause between looks.
 const MOST_FAILURES: u32 = 10;
 
-/// The most waits between two looks, 1023: ten milliseconds of answers that come at once, and far less than a thousandth
-/// of the time of those that do not.
+/// The most waits between two looks, 1023: ten milliseconds of answers that come at once, and far less than a
+/// thousandth of the time of those that do not.
 const MOST_SKIPPED: u32 = (1 << MOST_FAILURES) - 1;
 
 /// Whether a wait is to look before it sleeps.
@@ -31,8 +32,8 @@ pub(super) struct Spin {
 }
 
 impl Spin {
-    /// How long the wait that begins now is to look; nothing if it is to sleep. A wait of `timeout` that is hardly longer
-    /// than a look sleeps: nobody hurries it, and its end is to be met.
+    /// How long the wait that begins now is to look; nothing if it is to sleep. A wait of `timeout` that is hardly
+    /// longer than a look sleeps: nobody hurries it, and its end is to be met.
     pub(super) fn limit(&mut self, timeout: Option<Duration>) -> Option<Duration> {
         if timeout.is_some_and(|timeout| timeout < 2 * LIMIT) {
             return None;

@@ -2,8 +2,8 @@
 //!
 //! A binary heap of small entries, ordered by deadline and then by creation, so that equal deadlines fire in the order
 //! in which they were set. The work itself lies in a slab beside the heap: cancelling takes it out at once, with all
-//! that it holds, and leaves a dead entry of three words in the heap. Dead entries are dropped when they surface, or all
-//! together when they outnumber the living.
+//! that it holds, and leaves a dead entry of three words in the heap. Dead entries are dropped when they surface, or
+//! all together when they outnumber the living.
 //!
 //! Budget: setting is a push to a vector and a sift of a few words, cancelling is an index and a compare; neither
 //! allocates once the vectors have grown.

@@ -5,9 +5,9 @@ const PATIENCE: u32 = 8;
 
 /// How many connections or datagrams are taken in one turn, of those that may be there.
 ///
-/// That there is no more costs a call to find out. So one that comes alone should be taken by one call, and a crowd in few
-/// turns: a batch that was filled is followed by one twice the size, one that was not by one of the size that it had. But a
-/// batch of one is filled by every lone one, and says little: only the eighth in a row is followed by two.
+/// That there is no more costs a call to find out. So one that comes alone should be taken by one call, and a crowd in
+/// few turns: a batch that was filled is followed by one twice the size, one that was not by one of the size that it
+/// had. But a batch of one is filled by every lone one, and says little: only the eighth in a row is followed by two.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
     size: u32,

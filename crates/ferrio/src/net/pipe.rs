@@ -1,8 +1,8 @@
 //! The calls on what is read and written like a file and can be waited for: pipes, FIFOs, terminals, and sockets whose
 //! owner does not care that they are.
 //!
-//! Such a call has no flag that keeps it from blocking: the descriptor must be [non-blocking](set_nonblocking), which is a
-//! property of what it refers to, and so of every duplicate.
+//! Such a call has no flag that keeps it from blocking: the descriptor must be [non-blocking](set_nonblocking), which
+//! is a property of what it refers to, and so of every duplicate.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;

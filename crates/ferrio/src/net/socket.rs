@@ -86,8 +86,8 @@ pub fn recv_uninit(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io
     transfer(retry(|| net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, count)| count)))
 }
 
-/// As [`recv_uninit`], into `first`, and into `second` what that has no room for: one call where two would tell the peer of
-/// room twice.
+/// As [`recv_uninit`], into `first`, and into `second` what that has no room for: one call where two would tell the
+/// peer of room twice.
 ///
 /// # Errors
 ///
@@ -107,8 +107,8 @@ pub fn recv_scattered(
     }
 }
 
-/// Receives a datagram into `buffer`, and tells where it comes from; `None` if there is none. What there is no room for is
-/// lost.
+/// Receives a datagram into `buffer`, and tells where it comes from; `None` if there is none. What there is no room for
+/// is lost.
 ///
 /// # Errors
 ///
@@ -152,8 +152,9 @@ pub fn send_vectored(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Resu
     transfer(retry(|| net::sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)))
 }
 
-/// Sends at most `count` bytes of `file`, those from `offset` on, without a way through this process; none were sent if the
-/// file has no more. Unlike the other calls it waits for room if the socket was left blocking, and for the disk in any case.
+/// Sends at most `count` bytes of `file`, those from `offset` on, without a way through this process; none were sent if
+/// the file has no more. Unlike the other calls it waits for room if the socket was left blocking, and for the disk in
+/// any case.
 ///
 /// # Errors
 ///

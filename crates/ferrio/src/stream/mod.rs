@@ -8,8 +8,8 @@
 //! | [`read_buffer`](ReadBuffer) | what was received and is not read yet | what comes next? |
 //! | [`separator`](Separators) | what ends a message | where does the first one end? |
 //!
-//! All of them are plain values: they make no system call and know no socket. Whoever owns the descriptor asks them, acts,
-//! and tells them what came of it.
+//! All of them are plain values: they make no system call and know no socket. Whoever owns the descriptor asks them,
+//! acts, and tells them what came of it.
 
 mod flow;
 mod read_buffer;

@@ -1,7 +1,7 @@
 //! What was received and is not read yet.
 
-/// A buffer that has grown beyond this many bytes gives them back when it is empty: a connection that is idle should not
-/// keep what a busy one needed.
+/// A buffer that has grown beyond this many bytes gives them back when it is empty: a connection that is idle should
+/// not keep what a busy one needed.
 const KEPT_CAPACITY: usize = 2048;
 
 /// Bytes in one piece, the next one to be read first.

@@ -1,12 +1,12 @@
 //! How much room a read gets.
 //!
 //! A message of 1 KiB should not pay for a buffer of 256 KiB, and one of 100 KiB should not be copied. So a connection
-//! begins by reading into a scratch buffer that all share, from which exactly what came is copied out. When a read fills
-//! the scratch buffer, the next one gets a buffer of its own, twice the size while reads fill it, half while they leave
-//! three quarters of it empty, until the shared buffer is enough again.
+//! begins by reading into a scratch buffer that all share, from which exactly what came is copied out. When a read
+//! fills the scratch buffer, the next one gets a buffer of its own, twice the size while reads fill it, half while they
+//! leave three quarters of it empty, until the shared buffer is enough again.
 //!
-//! Who can say at once where the bytes are to go in the end has them received there, unless they are [few](LARGE): with a
-//! quarter more room than the read before needed.
+//! Who can say at once where the bytes are to go in the end has them received there, unless they are [few](LARGE): with
+//! a quarter more room than the read before needed.
 
 /// The size of the shared buffer, in bytes: copying as much costs less than the system call that brought it.
 pub const SCRATCH: usize = 64 * 1024;
@@ -14,8 +14,8 @@ pub const SCRATCH: usize = 64 * 1024;
 /// The largest room, in bytes. More would not be filled: a socket's receive buffer seldom holds as much.
 pub const LARGEST: usize = 256 * 1024;
 
-/// From so many bytes on a message is worth a buffer of its own. Less is copied in the time that it takes to cut a buffer
-/// to what came.
+/// From so many bytes on a message is worth a buffer of its own. Less is copied in the time that it takes to cut a
+/// buffer to what came.
 const LARGE: usize = 4096;
 
 /// Where the next read goes.

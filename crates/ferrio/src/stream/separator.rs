@@ -95,8 +95,8 @@ const TRIES: usize = 3;
 
 /// Where `separator`, of two bytes or more, begins in `bytes`.
 ///
-/// It mostly is where its last byte is; to prepare the search for a string costs more than to look there. Where the byte
-/// is often without the others, the string is searched for, in a time that does not depend on them.
+/// It mostly is where its last byte is; to prepare the search for a string costs more than to look there. Where the
+/// byte is often without the others, the string is searched for, in a time that does not depend on them.
 fn find_one(separator: &[u8], bytes: &[u8]) -> Option<usize> {
     let (last, head) = separator.split_last()?;
     let mut at = head.len();

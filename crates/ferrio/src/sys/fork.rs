@@ -1,7 +1,7 @@
 //! Whether this process is still the one that it was.
 //!
-//! To ask for the process's number would be a system call. The C library tells the child of a fork instead, of any that is
-//! made through it.
+//! To ask for the process's number would be a system call. The C library tells the child of a fork instead, of any that
+//! is made through it.
 
 use std::io;
 use std::sync::OnceLock;

@@ -4,8 +4,8 @@ use std::mem::MaybeUninit;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
 ///
-/// By the C library, and not by `rustix`, which looks for the kernel's function in memory by itself: that ends a program
-/// under valgrind.
+/// By the C library, and not by `rustix`, which looks for the kernel's function in memory by itself: that ends a
+/// program under valgrind.
 #[inline]
 pub fn monotonic() -> i64 {
     let mut now = MaybeUninit::<libc::timespec>::uninit();

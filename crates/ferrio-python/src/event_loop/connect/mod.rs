@@ -157,8 +157,8 @@ pub(super) fn check_stream_socket(sock: &Py<PyAny>) -> PyResult<()> {
     })
 }
 
-/// Gives a connected socket a protocol and a transport, a TLS transport on top if that is asked for; returns the one to use
-/// and the protocol, once `connection_made` has been called.
+/// Gives a connected socket a protocol and a transport, a TLS transport on top if that is asked for; returns the one to
+/// use and the protocol, once `connection_made` has been called.
 pub(super) async fn establish(
     event_loop: &WeakLoop,
     socket: OpenSocket,

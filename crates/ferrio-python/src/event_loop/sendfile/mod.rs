@@ -37,8 +37,8 @@ const READ_FOR_TRANSPORT: usize = 16 * 1024;
 
 #[pymethods]
 impl EventLoop {
-    /// Sends `count` bytes of `file`, a regular file opened in binary mode, or all of it, from `offset` on; returns the number
-    /// of bytes. The file's position is behind them afterwards, also after an error.
+    /// Sends `count` bytes of `file`, a regular file opened in binary mode, or all of it, from `offset` on; returns the
+    /// number of bytes. The file's position is behind them afterwards, also after an error.
     ///
     /// Raises SendfileNotAvailableError for what the kernel cannot send, or reads and sends it if `fallback`.
     #[pyo3(
@@ -86,12 +86,12 @@ impl EventLoop {
         })
     }
 
-    /// Sends `count` bytes of `file`, a regular file opened in binary mode, or all of it, from `offset` on; returns the number
-    /// of bytes. The file's position is behind them afterwards, also after an error. What was written before goes first;
-    /// nothing can be written, and nothing is received, before this is done.
+    /// Sends `count` bytes of `file`, a regular file opened in binary mode, or all of it, from `offset` on; returns the
+    /// number of bytes. The file's position is behind them afterwards, also after an error. What was written before
+    /// goes first; nothing can be written, and nothing is received, before this is done.
     ///
-    /// Raises RuntimeError if the transport is closing or knows no sendfile, SendfileNotAvailableError for what the kernel
-    /// cannot send, or reads and writes it if `fallback`.
+    /// Raises RuntimeError if the transport is closing or knows no sendfile, SendfileNotAvailableError for what the
+    /// kernel cannot send, or reads and writes it if `fallback`.
     #[pyo3(
         signature = (transport, file, offset=None, count=None, *, fallback=true),
         text_signature = "($self, transport, file, offset=0, count=None, *, fallback=True)"

@@ -105,8 +105,8 @@ impl<C: Call> Drop for Attempts<C> {
     }
 }
 
-/// The descriptor of a socket whose class has left the method `name` as it was; `None` also if the socket is closed, since
-/// its own method has the right words for that.
+/// The descriptor of a socket whose class has left the method `name` as it was; `None` also if the socket is closed,
+/// since its own method has the right words for that.
 pub(super) fn plain(sock: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyResult<Option<RawFd>> {
     let py = sock.py();
     let original = asyncio::base_socket_class(py)?.getattr(name)?;

@@ -5,11 +5,11 @@
 //! | [`attempts`] | a call that is tried until it does not block |
 //! | [`receiving`], [`sending`], [`connecting`] | the calls |
 //!
-//! All of them but connecting are one loop, [`Attempts`]: try the call, and if it would block wait for readiness and try
-//! again. The call is made by the coroutine, not by whoever noticed the readiness. So nothing is lost by a cancellation:
-//! what has not been received or accepted stays with the kernel, also when the readiness was noticed in the same turn
-//! (asyncio, which receives first and wakes the coroutine then, loses it). Several coroutines may wait on one socket; who
-//! comes too late waits again.
+//! All of them but connecting are one loop, [`Attempts`]: try the call, and if it would block wait for readiness and
+//! try again. The call is made by the coroutine, not by whoever noticed the readiness. So nothing is lost by a
+//! cancellation: what has not been received or accepted stays with the kernel, also when the readiness was noticed in
+//! the same turn (asyncio, which receives first and wakes the coroutine then, loses it). Several coroutines may wait on
+//! one socket; who comes too late waits again.
 //!
 //! `recv`, `recv_into` and `send` are called on the descriptor, unless the socket's class has its own; whatever handles
 //! addresses goes through the socket's methods. The calls never block, even if the socket would.
@@ -17,7 +17,8 @@
 //! # Budget of a received message
 //!
 //! Two `recv`, as the first one finds nothing, and a share of an `epoll_wait`; no `epoll_ctl` (see
-//! [`watched`](super::watched)). One allocation beside the message's: the future comes from the pool, the frame lies in the coroutine, which does too.
+//! [`watched`](super::watched)). One allocation beside the message's: the future comes from the pool, the frame lies in
+//! the coroutine, which does too.
 
 mod attempts;
 mod connecting;
@@ -85,8 +86,8 @@ impl FastMethod for SockSendAll {
 
 #[pymethods]
 impl EventLoop {
-    /// Receives into the writable buffer `buf`; returns the number of bytes, 0 at the end of the stream. A cancelled call
-    /// has received nothing.
+    /// Receives into the writable buffer `buf`; returns the number of bytes, 0 at the end of the stream. A cancelled
+    /// call has received nothing.
     fn sock_recv_into<'py>(
         slf: &Bound<'py, Self>,
         sock: Bound<'py, PyAny>,
@@ -95,8 +96,8 @@ impl EventLoop {
         Attempts::coroutine(slf, "sock_recv_into", sock, RecvInto { buf })
     }
 
-    /// Receives a datagram of at most `bufsize` bytes; returns it and its sender's address. A cancelled call has received
-    /// nothing.
+    /// Receives a datagram of at most `bufsize` bytes; returns it and its sender's address. A cancelled call has
+    /// received nothing.
     fn sock_recvfrom<'py>(
         slf: &Bound<'py, Self>,
         sock: Bound<'py, PyAny>,
@@ -105,8 +106,8 @@ impl EventLoop {
         Attempts::coroutine(slf, "sock_recvfrom", sock, RecvFrom { bufsize })
     }
 
-    /// Receives a datagram into the writable buffer `buf`, at most `nbytes` bytes or as many as there is room for if that
-    /// is 0; returns the number of bytes and the sender's address. A cancelled call has received nothing.
+    /// Receives a datagram into the writable buffer `buf`, at most `nbytes` bytes or as many as there is room for if
+    /// that is 0; returns the number of bytes and the sender's address. A cancelled call has received nothing.
     #[pyo3(signature = (sock, buf, nbytes=None), text_signature = "($self, sock, buf, nbytes=0)")]
     fn sock_recvfrom_into<'py>(
         slf: &Bound<'py, Self>,

@@ -8,8 +8,8 @@
 //! | [`life`] | beginning, failing, closing, and the protocol's last call |
 //! | [`methods`] | what Python sees |
 //!
-//! A transport is open, closing while datagrams wait to be sent, lost, and closed, in this order. An error of the system is
-//! the affair of one datagram: it goes to `error_received`, and the transport goes on.
+//! A transport is open, closing while datagrams wait to be sent, lost, and closed, in this order. An error of the
+//! system is the affair of one datagram: it goes to `error_received`, and the transport goes on.
 //!
 //! Addresses of IP that are numbers go straight to the kernel and come straight from it. Names, and other families, are
 //! left to the methods of the `socket`, which knows them all.

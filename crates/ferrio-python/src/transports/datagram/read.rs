@@ -1,6 +1,7 @@
 //! From readiness to the protocol.
 //!
-//! A turn receives a [batch](ferrio::net::Batch) of datagrams, and goes on with others then, so that a flood starves nobody.
+//! A turn receives a [batch](ferrio::net::Batch) of datagrams, and goes on with others then, so that a flood starves
+//! nobody.
 
 use ferrio::engine::{Direction, Flow};
 

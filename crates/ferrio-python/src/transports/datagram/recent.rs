@@ -1,8 +1,8 @@
 //! The peer that a datagram came from last.
 //!
-//! Most datagrams come from where the one before came from, and most answers go there. So its address is kept as the kernel
-//! and as Python have it, and neither is made again. Python's is a tuple of a text and numbers, which nobody can change; that an
-//! address which is to be sent to is this very object says that it is the same.
+//! Most datagrams come from where the one before came from, and most answers go there. So its address is kept as the
+//! kernel and as Python have it, and neither is made again. Python's is a tuple of a text and numbers, which nobody can
+//! change; that an address which is to be sent to is this very object says that it is the same.
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,7 @@
 //! From a pipe to the protocol.
 //!
-//! A turn that finds input makes one `read`, into memory that is sized to what came before, and one call of the protocol.
+//! A turn that finds input makes one `read`, into memory that is sized to what came before, and one call of the
+//! protocol.
 
 use std::sync::OnceLock;
 

@@ -1,7 +1,7 @@
 //! From the protocol to a pipe, and flow control.
 //!
-//! What is written is written at once. What the kernel does not take is kept, without a copy if it is `bytes`, and flushed
-//! by one vectored call whenever there is room.
+//! What is written is written at once. What the kernel does not take is kept, without a copy if it is `bytes`, and
+//! flushed by one vectored call whenever there is room.
 //!
 //! That nobody reads any more is noticed although nothing is read: the kernel reports a broken pipe, or a socket whose
 //! peer has closed it, as readable.
@@ -261,8 +261,8 @@ impl WritePipeTransport {
         true
     }
 
-    /// Closes the pipe when what is buffered has been written. The protocol's `connection_lost(None)` is called in a later
-    /// turn.
+    /// Closes the pipe when what is buffered has been written. The protocol's `connection_lost(None)` is called in a
+    /// later turn.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::end_output(slf)
     }

@@ -61,7 +61,8 @@ impl Server {
     pub(crate) const COROUTINE_FUNCTIONS: &[&str] =
         &["__aenter__", "__aexit__", "serve_forever", "start_serving", "wait_closed"];
 
-    /// Makes a server of sockets that are bound, and in the context that is current. The files are removed when it closes.
+    /// Makes a server of sockets that are bound, and in the context that is current. The files are removed when it
+    /// closes.
     pub(crate) fn create<'py>(
         core: &Bound<'py, LoopCore>,
         sockets: Vec<(Py<PyAny>, Option<SocketFile>)>,

@@ -310,7 +310,10 @@ impl SubprocessTransport {
     pub(crate) fn wait<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, Coroutine>> {
         let transport = this.clone().unbind();
         Coroutine::new(this.py(), "_wait", async move {
-            match Python::attach(|py| Self::exit_waiter(transport.bind(py)))? {
+            let exit = Python::attach(|py| Self::exit_waiter(transport.bind(py)))?;
+            // The watch for the process's end keeps it, where the collector sees that.
+            drop(transport);
+            match exit {
                 Exit::Told(returncode) => Ok(returncode),
                 Exit::Awaited(waiter) => await_(waiter).await,
             }

@@ -17,7 +17,8 @@ impl SubprocessTransport {
         self.pid
     }
 
-    /// The process's return code, -N if the signal N ended it; None while it runs. 255 if somebody else has waited for it.
+    /// The process's return code, -N if the signal N ended it; None while it runs. 255 if somebody else has waited for
+    /// it.
     fn get_returncode(&self, py: Python<'_>) -> Option<i32> {
         self.state.with(py, |state| state.returncode)
     }

@@ -7,13 +7,14 @@
 //! | [`life`] | from the spawn to the protocol's last call |
 //! | [`methods`] | what Python sees |
 //!
-//! The standard library's `subprocess.Popen` makes the process and its pipes; each pipe gets a transport; the process's end
-//! is told by a [`ChildWatch`]. The process is reaped by the loop, on its thread, and signalled there: while the transport
-//! does not know its status, the number is the process's own.
+//! The standard library's `subprocess.Popen` makes the process and its pipes; each pipe gets a transport; the process's
+//! end is told by a [`ChildWatch`]. The process is reaped by the loop, on its thread, and signalled there: while the
+//! transport does not know its status, the number is the process's own.
 //!
 //! # Order
 //!
-//! Whatever the protocol is told goes through the ready queue, in the order in which it happened, `connection_made` first.
+//! Whatever the protocol is told goes through the ready queue, in the order in which it happened, `connection_made`
+//! first.
 //! `process_exited` and the ends of the pipes come in any order; `connection_lost` when all have come.
 
 mod life;
