@@ -29,7 +29,7 @@ demo: $(PY) ## the notebook's cells on ferrio, then a comparison with asyncio
 
 test: lint test-rust test-python conformance ## everything that must pass
 
-lint: $(VENV)/.tools
+lint: $(VENV)/.tools ## rustfmt, clippy, ruff, rustdoc
 	@for tool in fmt clippy; do cargo $$tool --version >/dev/null 2>&1 || { \
 	  echo "cargo $$tool is missing: rustup component add rustfmt clippy (Debian: apt install rustfmt rust-clippy)" >&2; \
 	  exit 1; }; done
@@ -44,7 +44,7 @@ format: $(VENV)/.tools ## rustfmt and ruff
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-test-rust: $(PY)
+test-rust: $(PY) ## cargo test, and loom
 	cargo test --workspace
 	RUSTFLAGS="--cfg loom" cargo test -p ferrio --test loom --release --target-dir $(TARGET)/loom
 
@@ -53,7 +53,7 @@ develop: $(VENV)/.tools ## .venv/VERSION with a debug build, for working on ferr
 	@$(call install,debug)
 
 # The layer test and stubtest are among these. ARGS goes to pytest.
-test-python: develop
+test-python: develop ## pytest; ARGS='-k timers'
 	$(PY) -m pytest $(ARGS)
 
 conformance: develop ## asyncio's own tests, on ferrio
