@@ -49,7 +49,7 @@ mkdir -p "$env/native"
 for source in "$here"/native/*.c; do
   program=$env/native/$(basename "$source" .c)
   if [[ $source -nt $program ]]; then ${CC:-cc} -O2 -Wall -Wextra -o "$program" "$source"; fi
-  if [[ $source -nt ${program}_tls ]] &&
+  if [[ $source -nt ${program}_tls || $here/native/records.h -nt ${program}_tls ]] &&
     ! ${CC:-cc} -O2 -Wall -Wextra -DTLS -o "${program}_tls" "$source" -lssl -lcrypto 2>"$env/native/errors"; then
     say "no rows with TLS: $(grep -m 1 error "$env/native/errors") (Debian: apt install libssl-dev)"
   fi

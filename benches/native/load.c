@@ -6,7 +6,7 @@
  *   load connect PORT PID [-c AT ONCE]     [-n CONNECTIONS]
  *   load idle    PORT PID [-c CONNECTIONS]
  *
- * load_tls, the same source compiled with -DTLS, does it over TLS: tcp, connect and idle.
+ * load_tls, the same source compiled with -DTLS, does it over TLS: tcp, connect and idle. records.h says how.
  *
  * PID is the server's process. On top, for all: -p CORE to stay there, -b to sleep while nothing comes. It spins otherwise:
  * with a single connection, waking up a core that sleeps takes longer than a good loop, and hides it.
@@ -35,7 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 #ifdef TLS
-#include <openssl/ssl.h>
+#include "records.h"
 #endif
 
 enum mode { TCP, UDP, CONNECT, IDLE };
@@ -61,8 +61,12 @@ struct connection {
     size_t sent;
     size_t received;
     uint64_t started;
+    int waits; /* for room to send */
 #ifdef TLS
     SSL *ssl;
+    struct direction out, in;
+    unsigned char *unsent, *unread; /* records in part, allocated */
+    size_t unsent_size, unread_size;
 #endif
 };
 
@@ -72,6 +76,9 @@ static int epoll;
 
 #ifdef TLS
 static SSL_CTX *context;
+
+/* A message's records, of one connection at a time. */
+static unsigned char wire[1 << 20];
 #endif
 
 static struct {
@@ -123,6 +130,23 @@ static void fill_payload(void) {
     payload[options.size - options.line] = 'e';
 }
 
+#ifdef TLS
+/* The library names the secrets of a connection when it knows them. */
+static void learn_secret(const SSL *ssl, const char *line) {
+    struct connection *c = SSL_get_app_data(ssl);
+    struct direction *d = NULL;
+    if (!strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24))
+        d = &c->out;
+    if (!strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24))
+        d = &c->in;
+    if (!d)
+        return;
+    const char *hex = strrchr(line, ' ') + 1;
+    for (size_t i = 0; i < sizeof d->secret && hex[2 * i]; i++)
+        sscanf(hex + 2 * i, "%2hhx", &d->secret[i]);
+}
+#endif
+
 /* What a new connection waits for: to be closed, or with TLS, in which it speaks first, to be there. */
 #ifdef TLS
 enum { FIRST = EPOLLOUT };
@@ -152,8 +176,13 @@ static void open_socket(struct connection *c) {
     SSL_set_fd(c->ssl, c->fd);
     SSL_set_connect_state(c->ssl);
     if (options.mode != CONNECT) {
+        SSL_set_app_data(c->ssl, c);
         if (SSL_do_handshake(c->ssl) != 1)
             refuse("the handshake failed");
+        if (options.mode == TCP) {
+            take_keys(c->ssl, &c->out, 1);
+            take_keys(c->ssl, &c->in, 0);
+        }
         fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
     }
 #endif
@@ -166,18 +195,68 @@ static void close_socket(struct connection *c) {
     close(c->fd);
 }
 
+#ifdef TLS
+static ssize_t receive_records(struct connection *c, unsigned char *bytes, size_t room) {
+    size_t length = c->unread_size, at = 0, filled = 0, sealed, size;
+    if (length)
+        memcpy(wire, c->unread, length);
+    /* Records are larger than what is in them. */
+    ssize_t n = recv(c->fd, wire + length, room - length, MSG_DONTWAIT);
+    if (n <= 0)
+        return n;
+    for (length += (size_t)n; length - at >= HEADER; at += HEADER + sealed) {
+        sealed = (size_t)wire[at + 3] << 8 | wire[at + 4];
+        if (sealed > LONGEST)
+            refuse("a wrong record");
+        if (length - at < HEADER + sealed)
+            break;
+        int type = open_record(&c->in, wire + at, sealed, bytes + filled, &size);
+        if (type == DATA)
+            filled += size;
+        else if (type == ALERT)
+            return 0;
+        else if (type != HANDSHAKE || bytes[filled] != 4) /* a session's ticket, which nobody wants */
+            refuse("something that is no data");
+    }
+    c->unread_size = length - at;
+    if (c->unread_size) {
+        if (!c->unread && !(c->unread = malloc(HEADER + LONGEST)))
+            die("memory");
+        memcpy(c->unread, wire + at, c->unread_size);
+    }
+    errno = EAGAIN;
+    return filled ? (ssize_t)filled : -1;
+}
+
+/* All of it, or nothing yet: then it is to be called again with the same. */
+static ssize_t transmit_records(struct connection *c, const void *bytes, size_t length) {
+    unsigned char *from = c->unsent ? c->unsent : wire;
+    size_t size = c->unsent ? c->unsent_size : (size_t)(seal(&c->out, bytes, length, wire) - wire);
+    ssize_t n = send(c->fd, from, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0 && errno != EAGAIN)
+        return n;
+    c->unsent_size = size - (size_t)(n < 0 ? 0 : n);
+    if (!c->unsent_size) {
+        free(c->unsent);
+        c->unsent = NULL;
+        return (ssize_t)length;
+    }
+    if (!c->unsent && !(c->unsent = malloc(size)))
+        die("memory");
+    memmove(c->unsent, from + size - c->unsent_size, c->unsent_size);
+    errno = EAGAIN;
+    return -1;
+}
+#endif
+
 /* As recv and send, whatever the connection is made of. */
 static ssize_t receive(struct connection *c, void *bytes, size_t room) {
 #ifdef TLS
-    size_t filled = 0, n;
-    /* What is read ahead would not make the socket readable again; what is not, will. */
-    do {
-        if (!SSL_read_ex(c->ssl, (char *)bytes + filled, room - filled, &n))
-            break;
-        filled += n;
-    } while (filled < room && SSL_has_pending(c->ssl));
-    if (filled)
-        return (ssize_t)filled;
+    size_t n;
+    if (options.mode == TCP)
+        return receive_records(c, bytes, room);
+    if (SSL_read_ex(c->ssl, bytes, room, &n))
+        return (ssize_t)n;
     int why = SSL_get_error(c->ssl, 0);
     if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE && why != SSL_ERROR_ZERO_RETURN)
         refuse("TLS failed");
@@ -190,29 +269,22 @@ static ssize_t receive(struct connection *c, void *bytes, size_t room) {
 
 static ssize_t transmit(struct connection *c, const void *bytes, size_t length) {
 #ifdef TLS
-    size_t n;
-    if (SSL_write_ex(c->ssl, bytes, length, &n))
-        return (ssize_t)n;
-    errno = EAGAIN;
-    return -1;
+    return transmit_records(c, bytes, length);
 #else
     return send(c->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 #endif
 }
 
 static void push(struct connection *c) {
-    while (c->sent < options.size) {
-        ssize_t n = transmit(c, c->message + c->sent, options.size - c->sent);
-        if (n < 0 && errno == EAGAIN) {
-            watch(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
-            return;
-        }
-        if (n < 0)
-            die("send");
+    ssize_t n = 0;
+    while (c->sent < options.size && (n = transmit(c, c->message + c->sent, options.size - c->sent)) >= 0)
         c->sent += (size_t)n;
-        if (c->sent == options.size && (size_t)n < options.size)
-            watch(c, EPOLL_CTL_MOD, EPOLLIN); /* it may have been armed for the rest */
-    }
+    if (n < 0 && errno != EAGAIN)
+        die("send");
+    if (c->waits == (n < 0))
+        return;
+    c->waits = n < 0;
+    watch(c, EPOLL_CTL_MOD, c->waits ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 static void begin(struct connection *c) {
@@ -366,6 +438,10 @@ static void parse(int argc, char **argv) {
     }
     if (!options.connections || !options.messages || !options.size || (options.line && options.size % options.line))
         refuse("zero, or a size that is not a number of whole lines");
+#ifdef TLS
+    if (options.size > sizeof wire / 2)
+        refuse("too large a message");
+#endif
 }
 
 int main(int argc, char **argv) {
@@ -377,8 +453,10 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     if (options.mode == UDP || !(context = SSL_CTX_new(TLS_client_method())))
         refuse("no TLS");
-    SSL_CTX_set_read_ahead(context, 1);
-    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    if (options.mode == TCP)
+        SSL_CTX_set_keylog_callback(context, learn_secret);
+    else
+        SSL_CTX_set_read_ahead(context, 1); /* not where others read what follows the handshake */
 #endif
     struct connection *all = calloc(options.connections, sizeof *all);
     epoll = epoll_create1(EPOLL_CLOEXEC);
