@@ -255,6 +255,19 @@ proptest! {
             prop_assert!(bytes.len() - search.searched() < longest.max(2));
         }
     }
+
+    #[test]
+    fn a_byte_is_found_as_a_separator_of_one(pieces in prop::collection::vec(prop::collection::vec(0..3u8, 0..5), 0..12)) {
+        let separators = Separators::byte(0);
+        let (mut search, mut by_byte) = (Search::default(), Search::default());
+        let mut bytes = Vec::new();
+        for piece in pieces {
+            bytes.extend(piece);
+            let found = search.find(&separators, &bytes);
+            prop_assert_eq!(by_byte.find_byte(0, &bytes), found.map(|found| found.start));
+            prop_assert_eq!(by_byte.searched(), search.searched());
+        }
+    }
 }
 
 #[test]

@@ -133,6 +133,16 @@ impl Search {
         found
     }
 
+    /// As [`find`](Self::find) for one byte, which begins where it is found.
+    #[inline]
+    pub fn find_byte(&mut self, separator: u8, bytes: &[u8]) -> Option<usize> {
+        let found = memchr(separator, bytes.get(self.from..)?);
+        if found.is_none() {
+            self.from = bytes.len();
+        }
+        found.map(|start| self.from + start)
+    }
+
     /// How many bytes are known to belong to the message, however it ends.
     #[inline]
     pub fn searched(self) -> usize {

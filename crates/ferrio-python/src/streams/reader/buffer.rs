@@ -256,6 +256,28 @@ impl Buffer {
         })
     }
 
+    /// Takes the next line out if it is there, in Rust, and not longer than `limit`. [`take_message`](Self::take_message)
+    /// knows what to do if it is not.
+    #[inline]
+    pub(super) fn take_line<'py>(
+        &self,
+        py: Python<'py>,
+        search: &mut Search,
+        limit: usize,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        self.0.with(py, |store| {
+            let Store::Native(buffer) = store else { return Ok(None) };
+            match search.find_byte(b'\n', buffer.as_slice()) {
+                Some(length) if length <= limit => {
+                    let line = bytes::copy(py, &buffer.as_slice()[..=length])?;
+                    buffer.consume(length + 1);
+                    Ok(Some(line))
+                }
+                _ => Ok(None),
+            }
+        })
+    }
+
     /// Whether the byte at `index` is `byte`.
     pub(super) fn has_at(&self, py: Python<'_>, index: usize, byte: u8) -> PyResult<bool> {
         self.find(py, |buffer| buffer.as_slice().get(index) == Some(&byte))

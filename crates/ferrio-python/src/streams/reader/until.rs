@@ -150,6 +150,21 @@ impl ReadLine {
         Self { reader, search: Search::default(), waiting: Waiting::default(), begun: false }
     }
 
+    /// There is no line, or it is too long, or Python code has seen to where it is.
+    #[inline(never)]
+    fn step_without_line<'py>(&mut self, py: Python<'py>) -> PyResult<Next<'py>> {
+        let this = self.reader.bind(py);
+        let reader = this.get();
+        match reader.scan(py, &NEWLINE, &mut self.search)? {
+            Scan::Message(line) | Scan::Incomplete(line) => Ok(Next::Return(line.into_any())),
+            Scan::TooLong { text, length } => {
+                Err(too_long(reader, py, length, text.into_pyobject(py)?.into_any().unbind())?)
+            }
+            // It is readuntil() that waits in asyncio, and says so.
+            Scan::Missing => self.waiting.begin(this, "readuntil"),
+        }
+    }
+
     /// A reader with a `readuntil` of its own reads the line by that.
     #[cold]
     fn step_by_method<'py>(&mut self, this: &Bound<'py, StreamReader>, outcome: Outcome<'py>) -> PyResult<Next<'py>> {
@@ -198,14 +213,11 @@ impl Frame for ReadLine {
         } else {
             reader.check(py)?;
         }
-        match reader.scan(py, &NEWLINE, &mut self.search)? {
-            Scan::Message(line) | Scan::Incomplete(line) => Ok(Next::Return(line.into_any())),
-            Scan::TooLong { text, length } => {
-                Err(too_long(reader, py, length, text.into_pyobject(py)?.into_any().unbind())?)
-            }
-            // It is readuntil() that waits in asyncio, and says so.
-            Scan::Missing => self.waiting.begin(this, "readuntil"),
+        if let Some(line) = reader.buffer.take_line(py, &mut self.search, reader.limit.get(py))? {
+            reader.taken(py)?;
+            return Ok(Next::Return(line.into_any()));
         }
+        self.step_without_line(py)
     }
 
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
