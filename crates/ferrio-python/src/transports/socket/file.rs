@@ -46,7 +46,7 @@ impl SendingFile {
     /// `ConnectionError` once the connection is lost.
     pub(crate) fn descriptor(&self, py: Python<'_>) -> PyResult<RawFd> {
         let transport = self.get(py)?;
-        if transport.get().is_lost(py) { Err(lost()) } else { Ok(transport.get().fd) }
+        if transport.get().is_lost(py) { Err(lost()) } else { Ok(transport.get().source.number()) }
     }
 
     /// A future that is done once nothing that was written waits to be sent; `None` if nothing does.

@@ -5,11 +5,11 @@
 
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{Address, socket};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyOSError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyWeakrefReference};
-use pyo3::{PyTraverseError, intern};
+use pyo3::types::PyWeakrefReference;
 
 use super::info::Info;
 use super::{Flags, Membership, NewSocketTransport, SocketTransport};
@@ -20,8 +20,9 @@ use crate::ffi::descriptor::borrow;
 use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
-use crate::loop_ref::try_report;
 use crate::transports::protocol::Protocol;
+use crate::transports::source::Source;
+use crate::transports::transport::{Transport, give_descriptor_back};
 use crate::transports::{callback, log};
 
 /// What a transport knows only until it has begun.
@@ -75,10 +76,7 @@ impl SocketTransport {
         let core = new.core.get();
         core.check_open(py)?;
         let fd = new.endpoint.number(py)?;
-        if let Some(other) = core.descriptors().transport_of(py, fd) {
-            let text = format!("File descriptor {fd} is used by transport {}", other.bind(py).repr()?);
-            return Err(PyRuntimeError::new_err(text));
-        }
+        core.descriptors().check_free(py, fd)?;
         let local = socket::local_address(borrow(fd)).ok();
         let peer = new.peer.or_else(|| socket::peer_address(borrow(fd)).ok());
         if !new.has_nodelay && matches!(local, Some(Address::V4(_) | Address::V6(_))) {
@@ -88,8 +86,7 @@ impl SocketTransport {
         let transport = Self {
             core: new.core.clone().unbind(),
             context: GilCell::new(new.context),
-            fd,
-            key: core.engine(py).reactor().insert(fd),
+            source: Source::new(py, core, fd),
             flags: GilCopy::new(Flags::default()),
             lost: GilCopy::new(0),
             read_size: GilCopy::default(),
@@ -118,24 +115,12 @@ impl SocketTransport {
         let py = this.py();
         let transport = this.get();
         let protocol = transport.protocol.get(py);
-        let made = match transport.protocol.call1(intern!(py, "connection_made"), this.as_any()) {
-            Ok(_) => Ok(()),
-            // As with asyncio the connection goes on.
-            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
-                let message = PyString::new(py, "protocol.connection_made() failed");
-                try_report(transport.core(py).as_any(), &Self::entries(this, message, error))
-            }
-            Err(error) => Err(error),
-        };
+        let made = Self::tell_made(this);
         let flags = transport.flags.get(py);
         let watched = if flags.closing || flags.paused { Ok(()) } else { Self::watch_reads(this) };
         let watched = watched.or_else(|error| Self::fatal_error(this, error, "Fatal read error on socket transport"));
         let waiter = transport.beginning.take(py).and_then(|beginning| beginning.waiter);
-        if let Some(waiter) = waiter
-            && waiter.get().is_pending(py)
-        {
-            Future::resolve(waiter.bind(py), (this, protocol).into_pyobject(py)?.into_any())?;
-        }
+        Self::tell_waiter_of_beginning(this, protocol, waiter)?;
         made.and(watched)
     }
 
@@ -206,26 +191,9 @@ impl SocketTransport {
         if error.is_instance_of::<PyOSError>(py) {
             Self::log_debug(this, &format!("%r: {message}"), Some(&error));
         } else {
-            let entries = Self::entries(this, PyString::new(py, message), error);
-            try_report(this.get().core(py).as_any(), &entries)?;
+            Self::report(this, message, error)?;
         }
         Self::force_close(this, Some(failure))
-    }
-
-    /// What the exception handler is given.
-    pub(super) fn entries<'py>(
-        this: &Bound<'py, Self>,
-        message: Bound<'py, PyString>,
-        error: PyErr,
-    ) -> [(&'static str, Bound<'py, PyAny>); 4] {
-        let py = this.py();
-        let protocol = this.get().protocol.get(py).unwrap_or_else(|| py.None().into_bound(py));
-        [
-            ("message", message.into_any()),
-            ("exception", error.into_value(py).into_bound(py).into_any()),
-            ("transport", this.clone().into_any()),
-            ("protocol", protocol),
-        ]
     }
 
     /// Tells the protocol, and gives up everything.
@@ -234,14 +202,7 @@ impl SocketTransport {
         let transport = this.get();
         let failure = transport.failure.take(py).unwrap_or_else(|| py.None()).into_bound(py);
         Self::tell_waiter(this, Some(&failure))?;
-        let told = match transport.protocol.call1(intern!(py, "connection_lost"), &failure) {
-            Ok(_) => Ok(()),
-            Err(error) if !asyncio::leaves_the_loop(py, &error) => {
-                let message = PyString::new(py, "protocol.connection_lost() failed");
-                try_report(transport.core(py).as_any(), &Self::entries(this, message, error))
-            }
-            Err(error) => Err(error),
-        };
+        let told = Self::tell_lost(this, &failure);
         let closed = transport.give_up(py);
         transport.protocol.set(py, None);
         told.and(closed)
@@ -249,10 +210,7 @@ impl SocketTransport {
 
     /// Gives the descriptor back, its registration first: the number may have another owner right afterwards.
     fn give_up(&self, py: Python<'_>) -> PyResult<()> {
-        let core = self.core(py).get();
-        let queued = core.engine(py).reactor().remove(self.key);
-        core.descriptors().remove(py, self.fd);
-        drop(queued);
+        give_descriptor_back(self.core(py), &self.source);
         let closed = self.endpoint.take(py).close(py);
         if let Some(Membership { server, number }) = self.server.take(py) {
             server.get().detach(py, number);

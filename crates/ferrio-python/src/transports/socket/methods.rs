@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use super::SocketTransport;
 use crate::asyncio;
 use crate::loop_ref::LoopCore;
+use crate::transports::transport::{Shown, Transport};
 
 #[pymethods]
 impl SocketTransport {
@@ -145,21 +146,13 @@ impl SocketTransport {
         let py = slf.py();
         let transport = slf.get();
         let flags = transport.flags.get(py);
-        let mut words = vec![slf.get_type().name()?.to_string()];
-        let is_open = transport.endpoint.with(py, |endpoint| endpoint.is_open());
-        if !is_open {
-            words.push("closed".to_owned());
-        } else if flags.closing {
-            words.push("closing".to_owned());
-        }
-        words.push(format!("fd={}", transport.fd));
-        if is_open && !transport.core(py).get().closed.get(py) {
-            let word = |polls: bool| if polls { "polling" } else { "idle" };
-            let size = transport.get_write_buffer_size(py);
-            words.push(format!("read={}", word(flags.reads_watched && !flags.paused)));
-            words.push(format!("write=<{}, bufsize={size}>", word(flags.writes_watched)));
-        }
-        Ok(format!("<{}>", words.join(" ")))
+        let shown = Shown {
+            is_open: transport.endpoint.with(py, |endpoint| endpoint.is_open()),
+            closing: flags.closing,
+            paused: flags.paused,
+            buffered: transport.get_write_buffer_size(py),
+        };
+        Self::describe(slf, &transport.source, &shown)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -31,10 +31,9 @@ pub(crate) use file::SendingFile;
 pub(crate) use read::Fetched;
 pub(crate) use write::Write;
 
-use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
-use ferrio::engine::{Direction, SourceKey};
+use ferrio::engine::Direction;
 use ferrio::net::Address;
 use ferrio::stream::ReadSize;
 use pyo3::gc::PyVisit;
@@ -48,6 +47,8 @@ use super::endpoint::Endpoint;
 use super::log;
 use super::protocol::Protocol;
 use super::server::Server;
+use super::source::Source;
+use super::transport::Transport;
 use crate::contexts::{HasContext, LazyContext};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
@@ -60,8 +61,7 @@ pub(crate) struct SocketTransport {
     core: Py<LoopCore>,
     /// What the protocol's methods are called in.
     context: GilCell<LazyContext>,
-    fd: RawFd,
-    key: SourceKey,
+    source: Source,
     flags: GilCopy<Flags>,
     /// How often something was written since the connection was lost, and 1 for the loss.
     lost: GilCopy<u32>,
@@ -95,10 +95,6 @@ struct Flags {
     left: bool,
     /// What there is to receive is no data, and not to be left to anybody.
     at_end: bool,
-    /// The reactor tells of input. It may, while reading is paused.
-    reads_watched: bool,
-    /// The reactor tells of room for output.
-    writes_watched: bool,
 }
 
 /// A transport is one of a server's, under a number.
@@ -145,21 +141,9 @@ impl SocketTransport {
         self.flags.get(py).closing
     }
 
-    /// Ends the watch in `direction`, if there is one. Drops what the reactor held, which is not the last reference:
-    /// the caller has one.
+    /// Ends the watch in `direction`, if there is one. That of input can be in place while reading is paused.
     fn unwatch(&self, py: Python<'_>, direction: Direction) {
-        let flags = self.flags.get(py);
-        let watched = match direction {
-            Direction::Read => flags.reads_watched,
-            Direction::Write => flags.writes_watched,
-        };
-        if watched {
-            self.change(py, |flags| match direction {
-                Direction::Read => flags.reads_watched = false,
-                Direction::Write => flags.writes_watched = false,
-            });
-            drop(self.core(py).get().engine(py).reactor().unwatch(self.key, direction));
-        }
+        self.source.unwatch(self.core(py), direction);
     }
 
     /// Logs a message about the transport in debug mode; `error` goes with it.
@@ -189,6 +173,12 @@ impl SocketTransport {
         self.protocol.set(py, None);
         drop((self.failure.take(py), self.beginning.take(py)));
         drop(self.take_waiter(py));
+    }
+}
+
+impl Transport for SocketTransport {
+    fn parties<'a, 'py>(this: &'a Bound<'py, Self>) -> (&'a Bound<'py, LoopCore>, &'a Protocol) {
+        (this.get().core(this.py()), &this.get().protocol)
     }
 }
 

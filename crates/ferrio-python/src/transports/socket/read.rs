@@ -34,8 +34,7 @@ use crate::ffi::buffer::with_bytes_mut;
 use crate::ffi::bytes;
 use crate::ffi::call::call1;
 use crate::ffi::cell::GilCell;
-use crate::ffi::descriptor::borrow;
-use crate::ffi::runnable::{Job, runnable};
+use crate::ffi::runnable::Job;
 use crate::os_error::os_error;
 use crate::transports::callback;
 use crate::transports::native::{Native, Ran};
@@ -73,16 +72,7 @@ impl SocketTransport {
     pub(super) fn watch_reads(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        if transport.flags.get(py).reads_watched {
-            return Ok(());
-        }
-        let core = transport.core(py).get();
-        core.check_open(py)?;
-        let work = runnable::<ReadReady>(this.clone().unbind());
-        let before = core.engine(py).reactor().watch(transport.key, Direction::Read, work);
-        drop(before.map_err(|error| os_error(py, &error))?);
-        transport.change(py, |flags| flags.reads_watched = true);
-        Ok(())
+        transport.source.watch::<ReadReady>(transport.core(py), Direction::Read, this)
     }
 
     fn read_ready(this: &Bound<'_, Self>) -> PyResult<()> {
@@ -126,7 +116,7 @@ impl SocketTransport {
             Room::Own(room) => room.min(LARGEST),
         };
         let received = SHARED.with(py, |shared| {
-            let received = socket::recv(borrow(transport.fd), &mut shared[..room]);
+            let received = socket::recv(transport.source.fd(), &mut shared[..room]);
             if let Ok(Transfer::Done(count @ 1..)) = received {
                 protocol.take_in(py, &shared[..count]);
             }
@@ -143,7 +133,7 @@ impl SocketTransport {
     #[inline]
     fn receive_lent<R>(&self, py: Python<'_>, take: impl FnOnce(&[u8]) -> R) -> (io::Result<Transfer>, Option<R>) {
         let mut lent = LENT.take(py).unwrap_or_else(|| vec![0; LARGEST].into_boxed_slice());
-        let received = socket::recv(borrow(self.fd), &mut lent);
+        let received = socket::recv(self.source.fd(), &mut lent);
         let taken = match received {
             Ok(Transfer::Done(count @ 1..)) => {
                 let mut read_size = self.read_size.get(py);
@@ -193,7 +183,7 @@ impl SocketTransport {
         }
         let mut read_size = transport.read_size.get(py);
         let room = read_size.room();
-        let fd = borrow(transport.fd);
+        let fd = transport.source.fd();
         let received = if room > count {
             let rooms = [count, (room - count).min(count)];
             bytes::receive_two(py, rooms, |first, second| socket::recv_scattered(fd, first, second))?
@@ -302,7 +292,7 @@ impl SocketTransport {
     #[inline]
     fn receive<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let mut read_size = self.read_size.get(py);
-        let fd = borrow(self.fd);
+        let fd = self.source.fd();
         let received = match read_size.next() {
             Room::Scratch => SHARED.with(py, |shared| match socket::recv(fd, &mut shared[..SCRATCH]) {
                 Ok(Transfer::Done(count)) => bytes::copy(py, &shared[..count]).map(|data| Ok(Some(data))),
@@ -340,7 +330,7 @@ impl SocketTransport {
             return Ok(());
         }
         // The words are those of the socket's method.
-        let received = with_bytes_mut(&buffer, |bytes| socket::recv(borrow(transport.fd), bytes)).map_err(|_| {
+        let received = with_bytes_mut(&buffer, |bytes| socket::recv(transport.source.fd(), bytes)).map_err(|_| {
             let class = buffer.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
             PyTypeError::new_err(format!("recv_into() argument 1 must be read-write bytes-like object, not {class}"))
         });

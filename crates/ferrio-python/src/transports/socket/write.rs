@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{Transfer, socket};
@@ -12,20 +13,19 @@ use ferrio::stream::{FlowControl, Limits, WriteBuffer};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
+use pyo3::types::PyBytes;
 use smallvec::SmallVec;
 
 use super::SocketTransport;
 use crate::asyncio;
 use crate::ffi::buffer::{has_bytes, with_bytes};
-use crate::ffi::descriptor::borrow;
 use crate::ffi::method::{CallArguments, FastMethod};
-use crate::ffi::runnable::{Job, runnable};
+use crate::ffi::runnable::Job;
 use crate::futures::Future;
-use crate::loop_ref::try_report;
 use crate::os_error::os_error;
 use crate::transports::callback;
-use crate::transports::chunk::Chunk;
+use crate::transports::chunk::{Chunk, check_sendable};
+use crate::transports::transport::Transport;
 
 /// After so many writes to a lost connection the log is told, as asyncio's constant of a longer name says.
 const WRITES_BEFORE_WARNING: u32 = 5;
@@ -83,14 +83,7 @@ impl SocketTransport {
                 false => Ok(()),
             };
         }
-        let is_sendable = data.is_instance_of::<PyBytes>()
-            || data.is_instance_of::<PyByteArray>()
-            || data.is_instance_of::<PyMemoryView>();
-        if !is_sendable {
-            let class = data.get_type().name()?;
-            let text = format!("data argument must be a bytes, bytearray, or memoryview object, not {}", class.repr()?);
-            return Err(PyTypeError::new_err(text));
-        }
+        check_sendable(data)?;
         match Self::check_write(this, with_bytes(data, <[u8]>::len)?, WRITE)? {
             true => Self::write_or_keep(this, data, |socket| with_bytes(data, socket)?),
             false => Ok(()),
@@ -137,7 +130,7 @@ impl SocketTransport {
             transport.with_output(py, |output| output.buffer.push(chunk));
             return Self::output_grew(this);
         }
-        let fd = borrow(transport.fd);
+        let fd = transport.source.fd();
         let sent = with(&|bytes| match socket::send(fd, bytes) {
             Ok(Transfer::Done(count)) if count == bytes.len() => Ok(Outcome::All),
             Ok(Transfer::Done(count)) => Ok(Outcome::Part(count)),
@@ -168,7 +161,7 @@ impl SocketTransport {
             transport.with_output(py, |output| output.buffer.push(Chunk::Copied(data.into())));
             return Self::output_grew(this);
         }
-        let sent = match socket::send(borrow(transport.fd), data) {
+        let sent = match socket::send(transport.source.fd(), data) {
             Ok(Transfer::Done(sent)) if sent == data.len() => return Ok(()),
             Ok(Transfer::Done(sent)) => sent,
             Ok(Transfer::WouldBlock) => 0,
@@ -262,8 +255,8 @@ impl SocketTransport {
             let slices = output.buffer.slices();
             let sent = match &slices[..] {
                 [] => return Ok(true),
-                [only] => socket::send(borrow(self.fd), only),
-                several => send_vectored(self.fd, several),
+                [only] => socket::send(self.source.fd(), only),
+                several => send_vectored(self.source.fd(), several),
             };
             drop(slices);
             if let Transfer::Done(count) = sent? {
@@ -295,7 +288,7 @@ impl SocketTransport {
             return Self::connection_lost(this);
         }
         if flags.output_ended
-            && let Err(error) = socket::shutdown_write(borrow(transport.fd))
+            && let Err(error) = socket::shutdown_write(transport.source.fd())
         {
             return Self::fatal_error(this, os_error(py, &error), "Fatal write error on socket transport");
         }
@@ -311,7 +304,7 @@ impl SocketTransport {
         }
         transport.change(py, |flags| flags.output_ended = true);
         if !transport.has_output(py) {
-            socket::shutdown_write(borrow(transport.fd)).map_err(|error| os_error(py, &error))?;
+            socket::shutdown_write(transport.source.fd()).map_err(|error| os_error(py, &error))?;
         }
         Ok(())
     }
@@ -319,13 +312,7 @@ impl SocketTransport {
     pub(super) fn watch_writes(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        let core = transport.core(py).get();
-        core.check_open(py)?;
-        let work = runnable::<WriteReady>(this.clone().unbind());
-        let before = core.engine(py).reactor().watch(transport.key, Direction::Write, work);
-        drop(before.map_err(|error| os_error(py, &error))?);
-        transport.change(py, |flags| flags.writes_watched = true);
-        Ok(())
+        transport.source.watch::<WriteReady>(transport.core(py), Direction::Write, this)
     }
 
     pub(crate) fn set_limits(this: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
@@ -345,19 +332,6 @@ impl SocketTransport {
         let resume = this.get().with_output(py, |output| output.flow.shrunk(output.buffer.len()));
         if resume { Self::tell_producer(this, intern!(py, "resume_writing")) } else { Ok(()) }
     }
-
-    fn tell_producer<'py>(this: &Bound<'py, Self>, method: &Bound<'py, PyString>) -> PyResult<()> {
-        let py = this.py();
-        let transport = this.get();
-        match transport.protocol.call0(method) {
-            Ok(_) => Ok(()),
-            Err(error) if asyncio::leaves_the_loop(py, &error) => Err(error),
-            Err(error) => {
-                let message = PyString::new(py, &format!("protocol.{method}() failed"));
-                try_report(transport.core(py).as_any(), &Self::entries(this, message, error))
-            }
-        }
-    }
 }
 
 const WRITE: &str = "write";
@@ -371,6 +345,6 @@ enum Outcome {
 type Sent = PyResult<Outcome>;
 
 #[cold]
-fn send_vectored(fd: std::os::fd::RawFd, slices: &[IoSlice<'_>]) -> io::Result<Transfer> {
-    socket::send_vectored(borrow(fd), slices)
+fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<Transfer> {
+    socket::send_vectored(fd, slices)
 }
