@@ -440,3 +440,39 @@ def test_a_connection_that_floods(loop_factory):
             return len(turned)
 
     assert run(loop_factory, main) > 10
+
+
+class NoDescriptor(socket.socket):
+    """A socket that says of itself what a closed one says."""
+
+    def fileno(self):
+        return -1
+
+
+@pytest.mark.ferrio_only("asyncio raises the same or fails in a callback, and leaves a transport of nothing behind")
+class TestSocketsThatAreNone:
+    """What has no descriptor is an error of who gave it."""
+
+    @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+    @pytest.mark.parametrize("way", ["never open", "closed by the factory"])
+    def test_connections(self, loop_factory, kind, way):
+        async def main():
+            loop, is_stream = asyncio.get_running_loop(), kind == socket.SOCK_STREAM
+            sock = (NoDescriptor if way == "never open" else socket.socket)(socket.AF_INET, kind)
+
+            def factory():
+                sock.close()
+                return asyncio.Protocol() if is_stream else asyncio.DatagramProtocol()
+
+            connect = loop.create_connection if is_stream else loop.create_datagram_endpoint
+            with sock, pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+                await connect(factory, sock=sock)
+
+        run(loop_factory, main)
+
+    def test_servers(self, loop_factory):
+        async def main():
+            with NoDescriptor() as sock, pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+                await asyncio.get_running_loop().create_server(asyncio.Protocol, sock=sock)
+
+        run(loop_factory, main)

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import ssl
 
 import pytest
-from support.peers import Recording, turns
+from support.peers import Recording, tcp_pair, turns
 from support.tls import Accepted, client_context, connected, listening, outcome, server_context, versions
 
 import ferrio
@@ -99,6 +100,23 @@ def test_tls_inside_tls(parity, version):
             case(type(await theirs.lost).__name__, type(await ours.lost).__name__)
 
     assert parity(body)[0][0] == (True, True)
+
+
+@pytest.mark.ferrio_only("asyncio makes another context in its place")
+def test_a_context_that_is_false(loop):
+    class Context(ssl.SSLContext):
+        def __bool__(self):
+            return False
+
+    async def body():
+        with tcp_pair() as (ours, _):
+            transport, protocol = await loop.create_connection(asyncio.Protocol, sock=ours)
+            with pytest.raises(TypeError, match=r"expected to be an instance of ssl\.SSLContext"):
+                await loop.start_tls(transport, protocol, Context(ssl.PROTOCOL_TLS_CLIENT))
+            transport.abort()
+            await turns()
+
+    loop.run_until_complete(body())
 
 
 def test_what_start_tls_refuses(parity):

@@ -254,7 +254,8 @@ fn upgrade(
     let waiter = Bound::new(py, Future::new(py, EventLoop::loop_ref(event_loop))?)?;
     let begin = Begin::Upgrade(waiter.clone().unbind());
     let Some(secure) = arguments.wrap(event_loop.as_super(), protocol.clone(), side, begin)? else {
-        unreachable!("a context is true, or is none");
+        // A context that says of itself that it is false.
+        return Err(PyTypeError::new_err("sslcontext is expected to be an instance of ssl.SSLContext"));
     };
     // Nothing is received before the handshake has begun.
     transport.call_method0(intern!(py, "pause_reading"))?;

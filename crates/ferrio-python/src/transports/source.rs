@@ -3,6 +3,7 @@
 use std::os::fd::{BorrowedFd, RawFd};
 
 use ferrio::engine::{Direction, SourceKey};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::ffi::cell::GilCopy;
@@ -38,8 +39,14 @@ impl Watched {
 }
 
 impl Source {
-    pub(super) fn new(py: Python<'_>, core: &LoopCore, fd: RawFd) -> Self {
-        Self { fd, key: core.engine(py).reactor().insert(fd), watched: GilCopy::new(Watched::default()) }
+    /// # Errors
+    ///
+    /// `ValueError` for what is no descriptor: a socket has -1 in its place once it is closed.
+    pub(super) fn new(py: Python<'_>, core: &LoopCore, fd: RawFd) -> PyResult<Self> {
+        if fd < 0 {
+            return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
+        }
+        Ok(Self { fd, key: core.engine(py).reactor().insert(fd), watched: GilCopy::new(Watched::default()) })
     }
 
     /// The descriptor's number, which stays when the descriptor is closed.

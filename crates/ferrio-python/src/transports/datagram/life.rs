@@ -50,7 +50,7 @@ impl DatagramTransport {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` if another transport has the descriptor, or the loop is closed.
+    /// `RuntimeError` if another transport has the descriptor, or the loop is closed; `ValueError` if the socket is.
     pub(crate) fn create<'py>(new: NewDatagramTransport<'py>) -> PyResult<Bound<'py, Self>> {
         let py = new.core.py();
         let core = new.core.get();
@@ -72,7 +72,7 @@ impl DatagramTransport {
         let transport = Self {
             core: new.core.clone().unbind(),
             context: new.context,
-            source: Source::new(py, core, fd),
+            source: Source::new(py, core, fd)?,
             family,
             remote: new.remote,
             local_name,

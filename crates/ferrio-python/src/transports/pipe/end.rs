@@ -137,7 +137,7 @@ impl End {
             core: new.core.clone().unbind(),
             context: new.context,
             pipe: new.pipe.unbind(),
-            source: Source::new(py, core, fd),
+            source: Source::new(py, core, fd)?,
             duplicate: GilCell::new(duplicate),
             protocol: Protocol::new(new.protocol.unbind()),
             flags: GilCopy::new(Flags::default()),

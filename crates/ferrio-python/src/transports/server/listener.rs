@@ -90,7 +90,7 @@ impl Listener {
     ) -> PyResult<Py<Self>> {
         let py = server.py();
         let fd = socket.bind(py).call_method0(intern!(py, "fileno"))?.extract()?;
-        let source = Source::new(py, server.get().core.get(), fd);
+        let source = Source::new(py, server.get().core.get(), fd)?;
         let is_internet = matches!(socket::local_address(source.fd()), Ok(Address::V4(_) | Address::V6(_)));
         let listener = Self {
             server: server.clone().unbind(),

@@ -1,7 +1,7 @@
 //! A file that is sent by the kernel, in the place of what the protocol would write.
 //!
-//! Who sends it makes the calls. The transport keeps the protocol from writing in between, reads nothing meanwhile, and tells
-//! when there is room. It watches by its own registration: a second one of the same descriptor could not exist.
+//! Who sends it makes the calls. The transport keeps the protocol from writing in between, reads nothing meanwhile, and
+//! tells when there is room. It watches by its own registration: a second one of the same descriptor could not exist.
 
 use std::os::fd::RawFd;
 
@@ -97,7 +97,8 @@ fn waiter(transport: &Bound<'_, SocketTransport>) -> PyResult<Py<Future>> {
 }
 
 impl SocketTransport {
-    /// Ends the wait of who sends a file: there is room, or `failure`, None if nothing failed, has ended the connection.
+    /// Ends the wait of who sends a file: there is room, or `failure`, None if nothing failed, has ended the
+    /// connection.
     #[inline]
     pub(super) fn tell_waiter<'py>(this: &Bound<'py, Self>, failure: Option<&Bound<'py, PyAny>>) -> PyResult<()> {
         let py = this.py();

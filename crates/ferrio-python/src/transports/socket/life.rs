@@ -16,7 +16,6 @@ use super::{Flags, Membership, NewSocketTransport, SocketTransport};
 use crate::asyncio;
 use crate::contexts::HasContext;
 use crate::ffi::cell::{GilCell, GilCopy};
-use crate::ffi::descriptor::borrow;
 use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
@@ -70,23 +69,25 @@ impl SocketTransport {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` if another transport has the descriptor, or the loop is closed. The endpoint is dropped then.
+    /// `RuntimeError` if another transport has the descriptor, or the loop is closed; `ValueError` if the socket is.
+    /// The endpoint is dropped then.
     pub(crate) fn create<'py>(new: NewSocketTransport<'py>) -> PyResult<Bound<'py, Self>> {
         let py = new.core.py();
         let core = new.core.get();
         core.check_open(py)?;
         let fd = new.endpoint.number(py)?;
         core.descriptors().check_free(py, fd)?;
-        let local = socket::local_address(borrow(fd)).ok();
-        let peer = new.peer.or_else(|| socket::peer_address(borrow(fd)).ok());
+        let source = Source::new(py, core, fd)?;
+        let local = socket::local_address(source.fd()).ok();
+        let peer = new.peer.or_else(|| socket::peer_address(source.fd()).ok());
         if !new.has_nodelay && matches!(local, Some(Address::V4(_) | Address::V6(_))) {
             // A stream socket of this family that is not TCP's does not know the option, and needs it not.
-            _ = socket::set_nodelay(borrow(fd));
+            _ = socket::set_nodelay(source.fd());
         }
         let transport = Self {
             core: new.core.clone().unbind(),
             context: GilCell::new(new.context),
-            source: Source::new(py, core, fd),
+            source,
             flags: GilCopy::new(Flags::default()),
             lost: GilCopy::new(0),
             read_size: GilCopy::default(),

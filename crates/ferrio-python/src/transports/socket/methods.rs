@@ -51,7 +51,8 @@ impl SocketTransport {
         !flags.closing && !flags.paused
     }
 
-    /// Stops receiving: `data_received` is not called until `resume_reading()`. Does nothing if it is paused or closing.
+    /// Stops receiving: `data_received` is not called until `resume_reading()`. Does nothing if it is paused or
+    /// closing.
     fn pause_reading(slf: &Bound<'_, Self>) {
         let py = slf.py();
         if slf.get().is_reading(py) {
@@ -101,8 +102,8 @@ impl SocketTransport {
         self.protocol.get(py)
     }
 
-    /// The `socket` (an asyncio.TransportSocket), `sockname` or `peername`; `default` for other names, and for the socket
-    /// if nobody asked for it before the connection was lost.
+    /// The `socket` (an asyncio.TransportSocket), `sockname` or `peername`; `default` for other names, and for the
+    /// socket if nobody asked for it before the connection was lost.
     #[pyo3(signature = (name, default=None))]
     fn get_extra_info<'py>(
         slf: &Bound<'py, Self>,

@@ -2,9 +2,9 @@
 //!
 //! # Budget of a received message
 //!
-//! One `epoll_wait`, which may be shared by many connections, one `recv`, and what the protocol does: with an answer that
-//! the kernel takes at once, one `send`. One allocation: the `bytes`, of exactly the message's size. The context is
-//! entered by two C calls, the protocol's method was looked up when the first message came. There is no handle, no
+//! One `epoll_wait`, which may be shared by many connections, one `recv`, and what the protocol does: with an answer
+//! that the kernel takes at once, one `send`. One allocation: the `bytes`, of exactly the message's size. The context
+//! is entered by two C calls, the protocol's method was looked up when the first message came. There is no handle, no
 //! argument tuple, and no `epoll_ctl`.
 //!
 //! Messages of more than [`SCRATCH`] bytes are received into a `bytes` of their own, which is shrunk to what came: one
@@ -13,11 +13,12 @@
 //! A protocol of ours ([`native`](crate::transports::native)) takes the bytes out of the shared memory itself: no
 //! allocation here, and no call into Python.
 //!
-//! Large messages are not received here when a coroutine waits for as much: it is woken, and receives by itself, into the
+//! Large messages are not received here when a coroutine waits for as much: it is woken, and receives by itself, into
+//! the
 //! `bytes` that it returns. Nothing is copied so; and what is received for fifty connections in one turn, before any of it
-//! is used in the next, has left the processor's cache by then, and lies in memory that the allocator had to ask the kernel
-//! for. What comes behind that is received by the same call, for the next `read`: with a second one the kernel would tell
-//! the peer of room twice.
+//! is used in the next, has left the processor's cache by then, and lies in memory that the allocator had to ask the
+//! kernel for. What comes behind that is received by the same call, for the next `read`: with a second one the kernel
+//! would tell the peer of room twice.
 
 use std::io;
 
@@ -168,9 +169,9 @@ impl SocketTransport {
         Ok(true)
     }
 
-    /// Receives at most `count` bytes for a coroutine that was woken to fetch them, and with them, if there is more, at most
-    /// as many that are for the next to read. `None` if there are none, or if it is no longer to have them: the transport
-    /// goes on to tell its protocol of all that comes.
+    /// Receives at most `count` bytes for a coroutine that was woken to fetch them, and with them, if there is more, at
+    /// most as many that are for the next to read. `None` if there are none, or if it is no longer to have them: the
+    /// transport goes on to tell its protocol of all that comes.
     ///
     /// # Errors
     ///

@@ -179,7 +179,8 @@ impl SocketTransport {
         self.output.with(py, |output| f(output.get_or_insert_default()))
     }
 
-    /// As [`with_output`](Self::with_output), for who changes nothing: where nothing has ever waited, that is not written down.
+    /// As [`with_output`](Self::with_output), for who changes nothing: where nothing has ever waited, that is not
+    /// written down.
     #[inline]
     pub(super) fn look_at_output<R>(&self, py: Python<'_>, f: impl FnOnce(&Output) -> R) -> R {
         self.output.with(py, |output| match output {
