@@ -2,6 +2,7 @@
 
 The tests of TLS run on both of ferrio's ways to OpenSSL."""
 
+import array
 import asyncio
 import contextlib
 import os
@@ -108,35 +109,84 @@ def test_a_record_in_pieces_and_records_together(parity):
     assert recorded[1:3] == [("data_received", "bytes", b"in pieces"), ("data_received", "bytes", b"ABCDE")]
 
 
-def test_a_protocol_with_a_buffer_of_its_own(parity):
-    class Buffered(asyncio.BufferedProtocol):
-        def __init__(self):
-            self.buffer = bytearray(10)
-            self.got = bytearray()
-            self.done = asyncio.get_running_loop().create_future()
+class Buffered(asyncio.BufferedProtocol):
+    """Has its data put into what `buffer` returns."""
 
-        def connection_made(self, transport):
-            self.transport = transport
+    def __init__(self, buffer, size=0):
+        self.buffer, self.size = buffer, size
+        self.got = bytearray()
+        loop = asyncio.get_running_loop()
+        self.done, self.lost = loop.create_future(), loop.create_future()
 
-        def get_buffer(self, sizehint):
-            return self.buffer
+    def connection_made(self, transport):
+        self.transport = transport
 
-        def buffer_updated(self, count):
-            self.got += self.buffer[:count]
-            if len(self.got) >= 1000:
-                self.done.set_result(None)
+    def get_buffer(self, sizehint):
+        self.lent = self.buffer()
+        return self.lent
 
-    async def body(case):
-        protocol = Buffered()
+    def buffer_updated(self, count):
+        self.got += memoryview(self.lent).cast("B")[:count]
+        if len(self.got) >= self.size:
+            self.done.set_result(None)
+
+    def connection_lost(self, exc):
+        self.lost.set_result(type(exc).__name__)
+
+
+BUFFERS = {
+    "10 bytes": lambda: bytearray(10),
+    "a record": lambda: bytearray(1 << 14),
+    "less than two records": lambda: bytearray(20_000),
+    "more than all": lambda: bytearray(400_000),
+    "a part": lambda: memoryview(bytearray(30_000))[5_000:],
+    "numbers": lambda: array.array("q", bytes(80_000)),
+}
+
+
+@pytest.mark.ferrio_only("asyncio's loop gives other bytes where a record fills a buffer more than once")
+@pytest.mark.parametrize("size", [1_000, 300_000])
+@pytest.mark.parametrize("kind", BUFFERS)
+def test_a_protocol_with_a_buffer_of_its_own(loop, kind, size):
+    async def body():
+        protocol = Buffered(BUFFERS[kind], size)
         async with serving(lambda: protocol) as connect:
             peer = await connect()
-            data = os.urandom(1000)
+            data = os.urandom(size)
             await peer.write(data)
             await protocol.done
-            case(protocol.got == data)
+            assert protocol.got == data
             protocol.transport.abort()
 
-    assert parity(body)[0] == [True]
+    loop.run_until_complete(body())
+
+
+class Empty:
+    def __len__(self):
+        return 10
+
+    def __buffer__(self, flags):
+        return memoryview(bytearray())
+
+
+def fail():
+    raise ZeroDivisionError
+
+
+@pytest.mark.ferrio_only("asyncio's loop asks the object, and the socket, in another order")
+@pytest.mark.parametrize("buffer", [bytes, bytearray, Empty, lambda: bytes(10), lambda: 1, fail])
+def test_a_buffer_that_cannot_be_had(loop, events, buffer):
+    async def body():
+        protocol = Buffered(buffer)
+        async with serving(lambda: protocol) as connect:
+            peer = await connect()
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: events.append(context["message"]))
+            await peer.write(b"data")
+            events.append(await protocol.lost)
+
+    loop.run_until_complete(body())
+    assert events[0] == "Fatal error on SSL protocol"
+    assert events[1] in ("RuntimeError", "BufferError", "TypeError", "ZeroDivisionError")
 
 
 def test_what_is_written_is_what_it_was_at_the_call(loop):

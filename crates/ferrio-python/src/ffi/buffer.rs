@@ -1,6 +1,8 @@
 //! The bytes of any object that has some: the buffer protocol.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -39,6 +41,39 @@ impl Filled<'_> {
 pub(crate) fn has_bytes(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: looks at the type of a live object.
     unsafe { ffi::PyObject_CheckBuffer(object.as_ptr()) != 0 }
+}
+
+/// Memory that foreign functions may write to while Python code runs: nothing of Rust's points into it but this.
+pub(crate) struct Memory<'a> {
+    start: *mut u8,
+    length: usize,
+    view: PhantomData<&'a ()>,
+}
+
+impl Memory<'_> {
+    /// In bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// What is behind the first `count` bytes, nothing if there are not so many: where it is, and how much.
+    pub(super) fn behind(&self, count: usize) -> (*mut u8, usize) {
+        let count = count.min(self.length);
+        // SAFETY: within the block, or at its end.
+        (unsafe { self.start.add(count) }, self.length - count)
+    }
+}
+
+/// Lends the bytes of `object` to `f`, which may run Python code: `object` keeps them where they are meanwhile.
+///
+/// # Errors
+///
+/// As [`with_bytes_mut`].
+pub(crate) fn with_memory<R>(object: &Bound<'_, PyAny>, f: impl FnOnce(&Memory<'_>) -> R) -> PyResult<R> {
+    let mut view = View(MaybeUninit::uninit());
+    let filled = view.fill(object, ffi::PyBUF_WRITABLE)?;
+    let start = if filled.0.buf.is_null() { NonNull::dangling().as_ptr() } else { filled.0.buf.cast() };
+    Ok(f(&Memory { start, length: filled.len(), view: PhantomData }))
 }
 
 /// Shows the bytes of `object` to `f`, which must run no Python code: the object could change its bytes then.

@@ -32,6 +32,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::buffer::Memory;
+
 #[repr(C)]
 struct Ssl([u8; 0]);
 #[repr(C)]
@@ -470,6 +472,14 @@ impl Session {
     pub(crate) fn read_uninit(&mut self, _py: Python<'_>, into: &mut [MaybeUninit<u8>]) -> Outcome {
         // SAFETY: as much room is there, and the library only writes.
         unsafe { self.read_to(into.as_mut_ptr().cast(), into.len()) }
+    }
+
+    /// As [`read`](Self::read), behind the first `count` bytes of `memory`.
+    #[inline]
+    pub(crate) fn read_behind(&mut self, _py: Python<'_>, memory: &Memory<'_>, count: usize) -> Outcome {
+        let (start, room) = memory.behind(count);
+        // SAFETY: as much room is there, and whoever else writes there meanwhile is no Rust.
+        unsafe { self.read_to(start.cast(), room) }
     }
 
     /// # Safety

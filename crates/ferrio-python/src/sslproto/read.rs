@@ -14,7 +14,7 @@ use pyo3::types::PyBytes;
 use super::engine::{Decrypted, End, Engine};
 use super::{Phase, TlsTransport, buffers};
 use crate::asyncio;
-use crate::ffi::buffer::with_bytes_mut;
+use crate::ffi::buffer::{with_bytes_mut, with_memory};
 use crate::ffi::bytes;
 use crate::ffi::call::call1;
 use crate::transports::native::Ran;
@@ -217,11 +217,35 @@ impl TlsTransport {
         if room == 0 {
             return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
         }
+        let decrypted = with_memory(&buffer, |memory| match memory.len() {
+            // Its length is what an object says of itself.
+            0 => Some(Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"))),
+            _ => self.prepared(py, |engine| engine.read_memory(py, input, memory)),
+        })?;
+        let decrypted = match decrypted.transpose()? {
+            Some(Some(decrypted)) => Some(Ok(decrypted)),
+            Some(None) => self.decrypt_and_copy(py, input, &buffer, room),
+            None => None,
+        };
+        let Some((count, end)) = decrypted.transpose()? else { return Ok(None) };
+        if count > 0 {
+            call1(buffer_updated, count.into_pyobject(py)?.as_any())?;
+        }
+        Ok(Some(end))
+    }
+
+    fn decrypt_and_copy(
+        &self,
+        py: Python<'_>,
+        input: &[u8],
+        buffer: &Bound<'_, PyAny>,
+        room: usize,
+    ) -> Option<PyResult<(usize, End)>> {
         let mut plain = buffers::take_plain(py);
         let limit = room.min(plain.len());
         let decrypted = self.decrypt_into(py, input, &mut plain[..limit]);
         let copied = decrypted.map(|(count, end)| {
-            let copied = with_bytes_mut(&buffer, |bytes| match bytes.get_mut(..count) {
+            let copied = with_bytes_mut(buffer, |bytes| match bytes.get_mut(..count) {
                 Some(bytes) => {
                     bytes.copy_from_slice(&plain[..count]);
                     Ok(())
@@ -231,11 +255,7 @@ impl TlsTransport {
             copied.flatten().map(|()| (count, end))
         });
         buffers::give_plain(py, plain);
-        let Some((count, end)) = copied.transpose()? else { return Ok(None) };
-        if count > 0 {
-            call1(buffer_updated, count.into_pyobject(py)?.as_any())?;
-        }
-        Ok(Some(end))
+        copied
     }
 
     /// How many bytes were received and not decrypted.

@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyString};
 use super::failure::{self, Method};
 use super::{Decrypted, End, Progress};
 use crate::asyncio;
+use crate::ffi::buffer::Memory;
 use crate::ffi::bytes;
 use crate::ffi::openssl::{Outcome, Session};
 
@@ -104,8 +105,18 @@ impl Direct {
     /// See `Engine::read`.
     #[inline]
     pub(super) fn read(&mut self, object: &Bound<'_, PyAny>, input: &[u8], into: &mut [u8]) -> (usize, End) {
-        self.session
-            .with_input(input, |session| fill(object, session, into, |session, rest| session.read(object.py(), rest)))
+        let py = object.py();
+        self.session.with_input(input, |session| {
+            fill(object, session, into.len(), |session, count| session.read(py, &mut into[count..]))
+        })
+    }
+
+    /// See `Engine::read_memory`.
+    pub(super) fn read_memory(&mut self, object: &Bound<'_, PyAny>, input: &[u8], memory: &Memory<'_>) -> (usize, End) {
+        let py = object.py();
+        self.session.with_input(input, |session| {
+            fill(object, session, memory.len(), |session, count| session.read_behind(py, memory, count))
+        })
     }
 
     /// See `Engine::read_bytes`.
@@ -146,20 +157,20 @@ impl Direct {
     }
 }
 
-/// Reads until `into` is full or there is nothing more.
+/// Reads until there are `room` bytes or there is nothing more; `read` is told how many there are.
 #[inline]
-fn fill<T>(
+fn fill(
     object: &Bound<'_, PyAny>,
     session: &mut Session,
-    into: &mut [T],
-    read: impl Fn(&mut Session, &mut [T]) -> Outcome,
+    room: usize,
+    mut read: impl FnMut(&mut Session, usize) -> Outcome,
 ) -> (usize, End) {
     let mut count = 0;
     let end = loop {
-        if count == into.len() {
+        if count == room {
             break End::Full;
         }
-        match read(session, &mut into[count..]) {
+        match read(session, count) {
             Outcome::Done(more) => {
                 count += more;
                 // The usual end, told without another look into the library's depths.
@@ -189,7 +200,8 @@ fn fill_bytes<'py>(
     let in_library = if session.has_pending() { RECORD } else { 0 };
     let mut end = End::Again;
     let received = bytes::receive(py, (session.unread() + in_library).min(limit), |memory| {
-        let (count, why) = fill(object, session, memory, |session, rest| session.read_uninit(py, rest));
+        let (count, why) =
+            fill(object, session, memory.len(), |session, count| session.read_uninit(py, &mut memory[count..]));
         end = why;
         Ok(Transfer::Done(count))
     });

@@ -26,6 +26,7 @@ use pyo3::types::{PyBytes, PyDict};
 use self::direct::Direct;
 use self::portable::Portable;
 use crate::asyncio;
+use crate::ffi::buffer::Memory;
 
 /// The most that is decrypted at once, in bytes.
 pub(super) const LARGEST_READ: usize = 256 * 1024;
@@ -181,6 +182,15 @@ impl Engine {
                 Ok(()) => portable::read(object, into),
                 Err(error) => (0, End::Failed(error)),
             },
+        }
+    }
+
+    /// As [`read`](Self::read), into memory that may be written to while Python code runs; `None` if it goes the other way,
+    /// and nothing has been done.
+    pub(super) fn read_memory(&mut self, py: Python<'_>, input: &[u8], memory: &Memory<'_>) -> Option<(usize, End)> {
+        match &mut self.io {
+            Io::Direct(direct) => Some(direct.read_memory(self.object.bind(py), input, memory)),
+            Io::Portable(_) => None,
         }
     }
 
