@@ -88,6 +88,10 @@ where
 pub struct JoinHandle<T>(Task<T>);
 
 impl<T> JoinHandle<T> {
+    pub(crate) fn new(task: Task<T>) -> Self {
+        Self(task)
+    }
+
     /// Ends the task: in place of its next step its future is dropped. Callable from any thread that has the handle.
     ///
     /// The future is dropped where it waits, as with every Rust future; it cannot refuse. Awaiting the handle waits

@@ -29,7 +29,7 @@ use std::task::{Context, Poll};
 use std::thread::{self, ThreadId};
 
 pub(super) use contained::Contained;
-pub(crate) use raw::lend;
+pub(crate) use raw::{AbortHandle, lend};
 pub(super) use registry::Registry;
 
 use super::EventLoop;
@@ -79,6 +79,11 @@ impl<T> Task<T> {
     /// Has the future dropped in place of its next step. A task that is done by then stays what it is.
     pub(crate) fn abort(&self) {
         self.abort.abort();
+    }
+
+    /// What ends the task without its output's type. It keeps the task's memory.
+    pub(crate) fn abort_handle(&self) -> AbortHandle {
+        self.abort.clone()
     }
 
     /// Whether the task will not run any more.

@@ -90,8 +90,8 @@ fn is_home(metadata: &Metadata) -> bool {
 }
 
 /// Ends a task from any thread.
-#[derive(Debug)]
-pub(super) struct AbortHandle {
+#[derive(Clone, Debug)]
+pub(crate) struct AbortHandle {
     metadata: NonNull<Metadata>,
     /// Besides waking, it keeps the task's allocation, and so `metadata`, where it is.
     waker: Waker,
@@ -107,7 +107,7 @@ impl AbortHandle {
         &self.waker
     }
 
-    pub(super) fn abort(&self) {
+    pub(crate) fn abort(&self) {
         // SAFETY: `waker` is a reference to the task, and the metadata lives as long as any.
         unsafe { self.metadata.as_ref() }.aborted.store(true, Ordering::Release);
         self.waker.wake_by_ref();
