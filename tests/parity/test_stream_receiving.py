@@ -84,6 +84,88 @@ def test_what_comes_with_a_large_message(parity, size, limit):
     parity(body)
 
 
+@pytest.mark.parametrize("limit", [1024, PIECE])
+@pytest.mark.parametrize("behind", [0, 3, PIECE])
+def test_an_exact_number_of_bytes(parity, behind, limit):
+    """It is received where it is to stay, and what comes behind it is read next."""
+
+    async def body(case):
+        async with large(package(case), limit=limit) as (reader, _, theirs):
+            for size in (PIECE // 2, PIECE, PIECE + 1, 3 * PIECE, len(LARGE)):
+                for cut in (0, 1, 4, PIECE - 1, PIECE):
+                    reading = asyncio.ensure_future(reader.readexactly(size))
+                    await turns(2)
+                    theirs.sendall(LARGE[:cut])
+                    await turns(3)
+                    theirs.sendall(LARGE[cut:size] + LARGE[:behind])
+                    data = await reading
+                    case(size, cut, data == LARGE[: max(size, cut)][:size])
+                    extra = max(cut - size, 0) + behind
+                    expected = LARGE[size:cut] + LARGE[:behind]
+                    case(await read_pieces(reader, extra) == expected)
+
+    parity(body)
+
+
+@pytest.mark.parametrize("sent", [0, 5, PIECE + 5])
+@pytest.mark.parametrize("what", ["cancel", "look", "feed", "eof", "reset", "exception", "pause", "closed", "another"])
+def test_what_comes_between_the_pieces_of_an_exact_number(parity, what, sent):
+    async def body(case):
+        async with large(package(case)) as (reader, writer, theirs):
+            size = 3 * PIECE
+            coroutine = reader.readexactly(size)
+            reading = asyncio.ensure_future(coroutine) if what != "closed" else None
+            if what == "closed":
+                coroutine.send(None)
+            await turns(2)
+            theirs.sendall(LARGE[:sent])
+            await turns(4)
+            if what in ("cancel", "another"):
+                reading.cancel()
+                case(await outcome(reading))
+                if what == "another":
+                    reading = asyncio.ensure_future(reader.readexactly(2 * PIECE))
+                    await turns(2)
+                    theirs.sendall(LARGE[sent : 2 * PIECE])
+                    case(await reading == LARGE[: 2 * PIECE])
+                    return
+            elif what == "closed":
+                coroutine.close()
+            elif what == "look":
+                case(LARGE.startswith(bytes(reader._buffer)))
+            elif what == "feed":
+                while len(reader._buffer) < sent:
+                    await asyncio.sleep(0)
+                reader.feed_data(LARGE[sent:size] + b"behind")
+                case(await reading == LARGE[:size], await reader.readexactly(6))
+                return
+            elif what == "eof":
+                theirs.shutdown(socket.SHUT_WR)
+                with pytest.raises(asyncio.IncompleteReadError) as raised:
+                    await reading
+                case(raised.value.partial == LARGE[:sent], raised.value.expected, reader.at_eof())
+                return
+            elif what == "reset":
+                reset(theirs)
+                case(await outcome(reading), repr(reader.exception()))
+                return
+            elif what == "exception":
+                reader.set_exception(ValueError("broken"))
+                case(await outcome(reading), await outcome(reader.read(1)))
+                return
+            elif what == "pause":
+                writer.transport.pause_reading()
+                await turns(2)
+                writer.transport.resume_reading()
+            theirs.sendall(LARGE[sent:size])
+            if what in ("cancel", "closed"):
+                case(await reader.readexactly(7) == LARGE[:7], await reader.readexactly(size - 7) == LARGE[7:size])
+            else:
+                case(await reading == LARGE[:size])
+
+    parity(body)
+
+
 @pytest.mark.parametrize("how", ["end of file", "reset", "data and end of file", "close"])
 def test_the_end_in_the_place_of_a_large_message(parity, how):
     async def body(case):

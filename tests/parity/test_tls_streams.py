@@ -81,6 +81,20 @@ def test_large_messages(parity, version, size, busy):
     parity(body)
 
 
+def test_an_exact_number_of_bytes(parity):
+    async def body(case):
+        async with stream(package(case)) as (reader, _, peer):
+            for size in (PIECE // 2, PIECE, 3 * PIECE, len(LARGE) - 3):
+                for _ in range(3):
+                    reading = asyncio.ensure_future(reader.readexactly(size))
+                    await turns(2)
+                    await peer.write(LARGE)
+                    case(await reading == LARGE[:size])
+                    case(await reader.readexactly(len(LARGE) - size) == LARGE[size:])
+
+    parity(body)
+
+
 def test_both_ways(parity):
     async def body(case):
         async with stream(package(case)) as (reader, writer, peer):

@@ -79,7 +79,7 @@ pub(crate) fn receive_two<'py>(
     }
 }
 
-/// A `bytes` that nobody else has seen, of which no byte is set.
+/// A `bytes` that nobody else has seen, of which not all bytes need be set.
 struct Unfilled<'py>(Bound<'py, PyBytes>);
 
 impl<'py> Unfilled<'py> {
@@ -125,5 +125,88 @@ impl<'py> Unfilled<'py> {
         }
         // SAFETY: `object` is an owned `bytes`, or null with an exception set.
         Ok(unsafe { Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked() })
+    }
+}
+
+/// A `bytes` that is made in pieces. Nobody else sees it before all of it is there.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    bytes: Py<PyBytes>,
+    filled: usize,
+}
+
+impl Growing {
+    /// One that is to have `length` bytes.
+    ///
+    /// # Errors
+    ///
+    /// `MemoryError`.
+    pub(crate) fn new(py: Python<'_>, length: usize) -> PyResult<Self> {
+        Ok(Self { bytes: Unfilled::new(py, length)?.0.unbind(), filled: 0 })
+    }
+
+    /// How many bytes there are to be.
+    pub(crate) fn len(&self, py: Python<'_>) -> usize {
+        Unfilled(self.bytes.bind(py).clone()).len()
+    }
+
+    /// How many there are.
+    pub(crate) fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// Those that are there.
+    pub(crate) fn as_slice(&self, py: Python<'_>) -> &[u8] {
+        let start = Unfilled(self.bytes.bind(py).clone()).start();
+        // SAFETY: so many bytes are set, of an object that lives as long as this.
+        unsafe { std::slice::from_raw_parts(start.cast(), self.filled) }
+    }
+
+    /// Has `fill` set the next bytes, at most `most` of them. Runs no Python code.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`.
+    pub(crate) fn receive(
+        &mut self,
+        py: Python<'_>,
+        most: usize,
+        fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<Transfer>,
+    ) -> io::Result<Transfer> {
+        let mut bytes = Unfilled(self.bytes.bind(py).clone());
+        let room = &mut bytes.room()[self.filled..];
+        let most = most.min(room.len());
+        let received = fill(&mut room[..most]);
+        if let Ok(Transfer::Done(count)) = received {
+            self.filled += count.min(most);
+        }
+        received
+    }
+
+    /// Puts `data` behind what there is; what there is no room for is returned.
+    pub(crate) fn push<'a>(&mut self, py: Python<'_>, data: &'a [u8]) -> &'a [u8] {
+        let mut bytes = Unfilled(self.bytes.bind(py).clone());
+        let room = &mut bytes.room()[self.filled..];
+        let (data, rest) = data.split_at(data.len().min(room.len()));
+        // SAFETY: bytes that are set are also such that need not be.
+        let data = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<MaybeUninit<u8>>(), data.len()) };
+        room[..data.len()].copy_from_slice(data);
+        self.filled += data.len();
+        rest
+    }
+
+    /// Whether all of it is there.
+    pub(crate) fn is_whole(&self, py: Python<'_>) -> bool {
+        self.filled == self.len(py)
+    }
+
+    /// The object, cut to what is there.
+    ///
+    /// # Errors
+    ///
+    /// `MemoryError`.
+    pub(crate) fn finish(self, py: Python<'_>) -> PyResult<Bound<'_, PyBytes>> {
+        // SAFETY: so many bytes are set, of an object that nobody else refers to.
+        unsafe { Unfilled(self.bytes.into_bound(py)).filled(self.filled) }
     }
 }

@@ -25,7 +25,7 @@
 //!
 //! | step | allocations | calls into Python | system calls |
 //! |---|---|---|---|
-//! | it arrives | one `bytes`, if a `read` waits for it; else none but the buffer's growth | none | one `recv` |
+//! | it arrives | one `bytes`, if a `read` or a large `readexactly` waits for it; else none but the buffer's growth | none | one `recv` |
 //! | the task that waits goes on | one `bytes`, if not in `read` | the task's coroutine | |
 //! | `read`, `readline`, ... of what is there | one `bytes` | none | none |
 //! | `write` | none | none | one `send` |

@@ -1,6 +1,10 @@
 //! What a reader has received and not given out.
 
-use ferrio::stream::{Found, ReadBuffer, Search, Separators};
+use std::io;
+use std::mem::MaybeUninit;
+
+use ferrio::net::Transfer;
+use ferrio::stream::{Found, LARGEST, ReadBuffer, Search, Separators};
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
@@ -8,12 +12,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PySlice};
 
 use crate::ffi::buffer::with_bytes;
+use crate::ffi::bytes::{self, Growing};
 use crate::ffi::cell::GilCell;
-use crate::ffi::{bytes, refcount};
+use crate::ffi::refcount;
 
 /// A reader's bytes.
 ///
-/// What comes for a `read` that waits is kept as the object that it will return, so that it is copied once. Other bytes are
+/// What comes for a `read` that waits is kept as the object that it will return, so that it is copied once; what comes for a
+/// `readexactly` of many bytes is put into the one that it will return, until anything else is asked for. Other bytes are
 /// kept in Rust until somebody asks for the `_buffer` that asyncio's readers have. From then on they are in that
 /// object, which its owner may change as it likes; when nobody else has it any more they are taken back.
 #[derive(Debug, Default)]
@@ -35,7 +41,19 @@ enum Store {
     /// All that there is, as it will be given out.
     Whole(Py<PyBytes>),
     Python(Py<PyAny>),
+    /// On the way to a number of bytes that somebody waits for.
+    Expected(Box<Expected>),
 }
+
+/// What a `readexactly` will be given, and what has come behind it.
+#[derive(Debug)]
+struct Expected {
+    bytes: Growing,
+    behind: ReadBuffer,
+}
+
+/// Who waits for more than so many bytes has them copied at the end. They would be reserved before they come.
+const MOST_EXPECTED: usize = 16 << 20;
 
 impl Default for Store {
     fn default() -> Self {
@@ -49,7 +67,7 @@ impl Buffer {
     fn find<'py, T>(&self, py: Python<'py>, f: impl FnOnce(&mut ReadBuffer) -> T) -> Result<T, Bound<'py, PyAny>> {
         let found = self.0.with(py, |store| match store {
             Store::Native(buffer) => Ok(f(buffer)),
-            Store::Whole(_) | Store::Python(_) => Err(f),
+            Store::Whole(_) | Store::Python(_) | Store::Expected(_) => Err(f),
         });
         match found {
             Ok(done) => Ok(done),
@@ -63,8 +81,15 @@ impl Buffer {
         py: Python<'py>,
         f: impl FnOnce(&mut ReadBuffer) -> T,
     ) -> Result<T, Bound<'py, PyAny>> {
+        if let Some(Expected { bytes, behind }) = self.take_expected(py, |_| true) {
+            let mut buffer = ReadBuffer::from([bytes.as_slice(py), behind.as_slice()].concat());
+            drop(bytes);
+            let done = f(&mut buffer);
+            drop(self.0.replace(py, Store::Native(buffer)));
+            return Ok(done);
+        }
         let object = self.0.with(py, |store| match store {
-            Store::Native(_) => None,
+            Store::Native(_) | Store::Expected(_) => None,
             Store::Whole(bytes) => Some(bytes.clone_ref(py).into_any()),
             Store::Python(object) => Some(object.clone_ref(py)),
         });
@@ -92,6 +117,7 @@ impl Buffer {
             Store::Native(buffer) => Some(buffer.len()),
             Store::Whole(bytes) => Some(bytes.bind(py).as_bytes().len()),
             Store::Python(_) => None,
+            Store::Expected(expected) => Some(expected.bytes.filled() + expected.behind.len()),
         });
         match length {
             Some(length) => Ok(length),
@@ -124,6 +150,11 @@ impl Buffer {
                 (true, Some(std::mem::replace(store, Store::Native(buffer))))
             }
             Store::Python(_) => (false, None),
+            Store::Expected(expected) => {
+                let rest = expected.bytes.push(py, data);
+                expected.behind.push(rest);
+                (true, None)
+            }
         });
         drop(before);
         pushed
@@ -135,6 +166,9 @@ impl Buffer {
         if let Ok(bytes) = data.cast_exact::<PyBytes>()
             && self.keep_whole(bytes, wanted)
         {
+            return Ok(());
+        }
+        if self.is_expecting(py) && with_bytes(data, |data| self.try_push(py, data, 0)).unwrap_or(false) {
             return Ok(());
         }
         let object = match self.find(py, |_| ()) {
@@ -167,6 +201,78 @@ impl Buffer {
             })
     }
 
+    /// Has what there is, and what comes, put into the `bytes` that a reader of exactly `count` will be given. False if it
+    /// is elsewhere, or that would be too large.
+    pub(super) fn expect(&self, py: Python<'_>, count: usize) -> bool {
+        if count > MOST_EXPECTED {
+            return false;
+        }
+        let made = self.0.with(py, |store| match store {
+            Store::Expected(expected) => Ok(expected.bytes.len(py) == count),
+            Store::Native(buffer) if buffer.len() <= count => {
+                let made = Growing::new(py, count).map(|mut bytes| {
+                    bytes.push(py, buffer.as_slice());
+                    Store::Expected(Box::new(Expected { bytes, behind: ReadBuffer::default() }))
+                });
+                made.map(|made| {
+                    *store = made;
+                    true
+                })
+            }
+            _ => Ok(false),
+        });
+        // Without the memory for it now, it is tried again when it is there.
+        made.unwrap_or(false)
+    }
+
+    /// Nobody waits any more for the number of bytes that was expected: what has come of it is bytes as any.
+    #[cold]
+    pub(super) fn expect_nothing(&self, py: Python<'_>) {
+        // An object of Python's stays what it is.
+        _ = self.find(py, |_| ());
+    }
+
+    /// Whether a number of bytes is waited for.
+    pub(super) fn is_expecting(&self, py: Python<'_>) -> bool {
+        self.0.with(py, |store| matches!(store, Store::Expected(_)))
+    }
+
+    /// Has `fill` receive what is expected.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`.
+    pub(super) fn receive_expected(
+        &self,
+        py: Python<'_>,
+        fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<Transfer>,
+    ) -> io::Result<Transfer> {
+        self.0.with(py, |store| match store {
+            Store::Expected(expected) if !expected.bytes.is_whole(py) => expected.bytes.receive(py, LARGEST, fill),
+            _ => Ok(Transfer::WouldBlock),
+        })
+    }
+
+    /// Takes out what is expected, if there is such and `condition` holds. Nothing is there then.
+    fn take_expected(&self, py: Python<'_>, condition: impl FnOnce(&Expected) -> bool) -> Option<Expected> {
+        self.0.with(py, |store| match store {
+            Store::Expected(expected) if condition(expected) => match std::mem::take(store) {
+                Store::Expected(expected) => Some(*expected),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// Takes the number of bytes out that was waited for, if it is there.
+    #[cold]
+    fn take_whole_expected<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let is_it = |expected: &Expected| expected.bytes.is_whole(py) && expected.bytes.filled() == count;
+        let Some(Expected { bytes, behind }) = self.take_expected(py, is_it) else { return Ok(None) };
+        drop(self.0.replace(py, Store::Native(behind)));
+        bytes.finish(py).map(Some)
+    }
+
     /// Takes out what is as it will be given out, if that is no more than `count` bytes.
     #[inline]
     fn take_whole<'py>(&self, py: Python<'py>, count: usize) -> Option<Bound<'py, PyBytes>> {
@@ -194,6 +300,11 @@ impl Buffer {
     #[inline]
     pub(super) fn take<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Bound<'py, PyBytes>> {
         if let Some(whole) = self.take_whole(py, count) {
+            return Ok(whole);
+        }
+        if self.is_expecting(py)
+            && let Some(whole) = self.take_whole_expected(py, count)?
+        {
             return Ok(whole);
         }
         let taken = self.find(py, |buffer| {
@@ -305,7 +416,8 @@ impl Buffer {
 
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.0.traverse(visit, |store, visit| match store {
-            Store::Native(_) => Ok(()),
+            // Nobody else has the `bytes` that are expected.
+            Store::Native(_) | Store::Expected(_) => Ok(()),
             Store::Whole(bytes) => visit.call(bytes),
             Store::Python(object) => visit.call(object),
         })

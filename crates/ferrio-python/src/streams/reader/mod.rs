@@ -13,6 +13,7 @@ mod methods;
 mod read;
 mod until;
 
+use ferrio::net::socket;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyAssertionError, PyNotImplementedError, PyRuntimeError, PyValueError};
 use pyo3::gc::PyVisit;
@@ -51,9 +52,10 @@ pub(crate) struct StreamReader {
     paused: GilCopy<bool>,
     /// What the coroutine that waits for more awaits: a future of ours, unless Python has put another one here.
     waiter: GilCell<Option<Py<PyAny>>>,
-    /// How many bytes the `read` that waits wants at most; 0 if something else waits, or nothing.
+    /// How many bytes the `read` that waits wants at most, or the `readexactly` still wants, if these are many; 0 if something
+    /// else waits, or nothing.
     wanted: GilCopy<usize>,
-    /// The `read` that waits was woken to fetch by itself what the transport has.
+    /// Who waits was woken to fetch by itself what the transport has.
     fetches: GilCopy<bool>,
     exception: GilCell<Option<Py<PyAny>>>,
     transport: GilCell<Option<Py<PyAny>>>,
@@ -164,7 +166,17 @@ impl StreamReader {
     /// Wakes a `read` that waits on the loop of `core` for many bytes, to fetch them by itself; `None` if there is none.
     pub(super) fn wake_to_fetch(&self, core: &Bound<'_, LoopCore>) -> PyResult<Option<Ran>> {
         let py = core.py();
-        if self.wanted.get(py) < FETCHED || self.eof.get(py) || !self.is_plain(py) || self.buffer.len(py)? != 0 {
+        if self.wanted.get(py) < FETCHED || self.eof.get(py) || !self.is_plain(py) {
+            return Ok(None);
+        }
+        let can_fetch = if self.buffer.is_expecting(py) {
+            self.transport.with(py, |transport| {
+                transport.as_ref().is_some_and(|transport| transport.bind(py).is_exact_instance_of::<SocketTransport>())
+            })
+        } else {
+            self.buffer.len(py)? == 0
+        };
+        if !can_fetch {
             return Ok(None);
         }
         let is_here = self.waiter.with(py, |waiter| {
@@ -197,6 +209,15 @@ impl StreamReader {
             self.pause_if_full(py)?;
         }
         Ok(Some(data))
+    }
+
+    /// Fetches what is expected, if the transport is a socket's of ours.
+    fn fetch_expected(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(transport) = self.transport.clone_ref(py) else { return Ok(()) };
+        let Ok(transport) = transport.bind(py).cast_exact::<SocketTransport>() else { return Ok(()) };
+        SocketTransport::fetch_into(transport, |fd| {
+            self.buffer.receive_expected(py, |room| socket::recv_uninit(fd, room))
+        })
     }
 
     /// What follows when the buffer has got more: who waits goes on, and the transport pauses if it is too much.

@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use super::{StreamReader, Waiting};
+use super::{FETCHED, StreamReader, Waiting};
 use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
@@ -219,14 +219,26 @@ impl Frame for ReadExactly {
         let Ok(count) = usize::try_from(self.count) else {
             return Err(PyValueError::new_err("readexactly size can not be less than zero"));
         };
+        let fetches = reader.fetches.replace(py, false);
         if std::mem::replace(&mut self.begun, true) {
-            self.waiting.end(py, reader, outcome)?;
+            if let Err(error) = self.waiting.end(py, reader, outcome) {
+                reader.buffer.expect_nothing(py);
+                return Err(error);
+            }
+            if fetches && !reader.eof.get(py) {
+                reader.fetch_expected(py)?;
+            }
         } else {
             reader.check(py)?;
         }
-        if reader.buffer.len(py)? < count {
+        let length = reader.buffer.len(py)?;
+        if length < count {
             if !reader.eof.get(py) {
-                return self.waiting.begin(this, "readexactly");
+                let waits = self.waiting.begin(this, "readexactly")?;
+                if count - length >= FETCHED && reader.is_plain(py) && reader.buffer.expect(py, count) {
+                    reader.wanted.set(py, count - length);
+                }
+                return Ok(waits);
             }
             let partial = reader.buffer.take(py, usize::MAX)?.unbind();
             return Err(asyncio::incomplete_read_error::new_err(py, (partial, self.count)));

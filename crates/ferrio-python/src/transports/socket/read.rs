@@ -21,6 +21,7 @@
 //! would tell the peer of room twice.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{Transfer, socket};
@@ -205,6 +206,29 @@ impl SocketTransport {
             Err(error) => (Err(error), None),
         };
         Self::end_fetch(this, received).map(|()| fetched)
+    }
+
+    /// As [`fetch`](Self::fetch), into memory that `receive` knows. It must run no Python code.
+    ///
+    /// # Errors
+    ///
+    /// What the program's exception handler raises. An error of the connection ends it, as above.
+    pub(crate) fn fetch_into(
+        this: &Bound<'_, Self>,
+        receive: impl FnOnce(BorrowedFd<'_>) -> io::Result<Transfer>,
+    ) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if !transport.begin_fetch(py) {
+            return Ok(());
+        }
+        let received = receive(transport.source.fd());
+        if let Ok(Transfer::Done(count @ 1..)) = received {
+            let mut read_size = transport.read_size.get(py);
+            read_size.record(count);
+            transport.read_size.set(py, read_size);
+        }
+        Self::end_fetch(this, received)
     }
 
     /// As [`fetch`](Self::fetch), for a protocol of ours that makes something else of what came than a `bytes`.
