@@ -470,6 +470,23 @@ class TestSocketsThatAreNone:
 
         run(loop_factory, main)
 
+    @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+    def test_numbers_that_are_far_off(self, loop_factory, kind):
+        """Whoever is known by its number has no room made for all numbers below."""
+
+        class FarOff(socket.socket):
+            def fileno(self):
+                return (1 << 31) - 1
+
+        async def main():
+            loop, is_stream = asyncio.get_running_loop(), kind == socket.SOCK_STREAM
+            factory = asyncio.Protocol if is_stream else asyncio.DatagramProtocol
+            connect = loop.create_connection if is_stream else loop.create_datagram_endpoint
+            with FarOff(socket.AF_INET, kind) as sock, pytest.raises(OSError, match="Bad file descriptor"):
+                await connect(factory, sock=sock)
+
+        run(loop_factory, main)
+
     def test_servers(self, loop_factory):
         async def main():
             with NoDescriptor() as sock, pytest.raises(ValueError, match="Invalid file descriptor: -1"):

@@ -3,6 +3,7 @@
 //! A descriptor can be watched by one owner only. `add_reader` and its family ask here before they touch one, and a
 //! transport asks before it takes one.
 
+use ferrio::net::pipe;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
@@ -11,6 +12,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use crate::ffi::cell::GilCell;
+use crate::ffi::descriptor::borrow;
+use crate::os_error::os_error;
+
+/// So many descriptors more than are known are opened at once by nobody.
+const FAR: usize = 4096;
 
 /// The transports of one loop by their descriptors' numbers, which are small and dense.
 ///
@@ -45,6 +51,20 @@ impl Descriptors {
         let transport = weak.bind(py).upgrade()?;
         let closing = transport.call_method0(intern!(py, "is_closing")).and_then(|closing| closing.is_truthy());
         (!closing.unwrap_or(false)).then(|| transport.unbind())
+    }
+
+    /// Whether a transport can have the descriptor.
+    ///
+    /// # Errors
+    ///
+    /// As [`check_free`](Self::check_free); `OSError` for a number far beyond all that are known, if it is no
+    /// descriptor's: such a number can be any, and there would be room for everyone below it.
+    pub(crate) fn admit(&self, py: Python<'_>, fd: i32) -> PyResult<()> {
+        let known = self.0.with(py, |table| table.len());
+        if usize::try_from(fd).is_ok_and(|place| place >= known + FAR) {
+            pipe::kind(borrow(fd)).map_err(|error| os_error(py, &error))?;
+        }
+        self.check_free(py, fd)
     }
 
     /// # Errors

@@ -57,7 +57,7 @@ impl DatagramTransport {
         core.check_open(py)?;
         let socket = &new.socket;
         let fd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
-        core.descriptors().check_free(py, fd)?;
+        core.descriptors().admit(py, fd)?;
         let family = match socket.getattr(intern!(py, "family"))?.extract()? {
             libc::AF_INET => Family::V4,
             libc::AF_INET6 => Family::V6,

@@ -76,7 +76,7 @@ impl SocketTransport {
         let core = new.core.get();
         core.check_open(py)?;
         let fd = new.endpoint.number(py)?;
-        core.descriptors().check_free(py, fd)?;
+        core.descriptors().admit(py, fd)?;
         let source = Source::new(py, core, fd)?;
         let local = socket::local_address(source.fd()).ok();
         let peer = new.peer.or_else(|| socket::peer_address(source.fd()).ok());
