@@ -80,23 +80,23 @@ fn elsewhere(object: &Bound<'_, PyAny>) -> PyErr {
     }
 }
 
-/// The `_loop` attribute of a class with a field `bound`, which programs put a loop into to test themselves.
+/// The `_loop` attribute of a class with such a field, which programs put a loop into to test themselves.
 macro_rules! loop_attribute {
-    ($class:ident) => {
+    ($class:ident, $($bound:ident).+) => {
         #[pymethods]
         impl $class {
             #[getter(_loop)]
             fn get_loop_attribute<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-                self.bound.get(py)
+                self.$($bound).+.get(py)
             }
 
             #[setter(_loop)]
             fn set_loop_attribute(&self, py: Python<'_>, value: Option<&Bound<'_, PyAny>>) {
-                self.bound.set(py, value.map(crate::loop_ref::LoopRef::new));
+                self.$($bound).+.set(py, value.map(crate::loop_ref::LoopRef::new));
             }
 
             fn _get_loop<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-                slf.get().bound.bind(slf.as_any()).map(|bound| bound.bind(slf.py()).clone())
+                slf.get().$($bound).+.bind(slf.as_any()).map(|bound| bound.bind(slf.py()).clone())
             }
         }
     };

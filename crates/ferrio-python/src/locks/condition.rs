@@ -6,11 +6,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
-use super::bound::{LoopBound, loop_attribute};
+use super::line::{Line, line_attributes};
 use super::lock::{Acquire, Lock, Release};
 use super::repr::describe;
 use super::scope::{EnterByMethod, ExitByMethod};
-use super::waiters::{Waiters, wake};
+use super::waiters::wake;
 use crate::asyncio::cancelled_error;
 use crate::classes::{copied, stands_for};
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
@@ -25,9 +25,8 @@ use crate::futures::Future;
 /// The lock's `locked`, `acquire` and `release` are attributes of the object.
 #[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
 pub(crate) struct Condition {
-    bound: LoopBound,
+    line: Line,
     lock: GilCell<Option<Underlying>>,
-    waiters: Waiters,
 }
 
 /// The lock of a condition.
@@ -42,7 +41,7 @@ impl Condition {
     /// A condition with a lock of its own, for use by Rust: the object has no attributes.
     pub(super) fn with_own_lock(py: Python<'_>) -> PyResult<Self> {
         let lock = Underlying::Ours(newborn::make(py, Lock::unlocked())?);
-        Ok(Self { bound: LoopBound::default(), lock: GilCell::new(Some(lock)), waiters: Waiters::default() })
+        Ok(Self { line: Line::default(), lock: GilCell::new(Some(lock)) })
     }
 
     /// The lock, if it is one of ours.
@@ -75,7 +74,7 @@ impl Condition {
         let mut woken = 0.0;
         let mut position = 0;
         while woken < count
-            && let Some(waiter) = self.waiters.at(py, position)?
+            && let Some(waiter) = self.line.waiters.at(py, position)?
         {
             if wake(&waiter, false.into_pyobject(py)?.to_owned().into_any())? {
                 woken += 1.0;
@@ -92,7 +91,7 @@ impl Condition {
     #[pyo3(signature = (*args, **_kwargs), text_signature = "(lock=None)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         newborn::has_dict(args.py());
-        Self { bound: LoopBound::default(), lock: GilCell::new(None), waiters: Waiters::default() }
+        Self { line: Line::default(), lock: GilCell::new(None) }
     }
 
     /// A condition of `lock`, or of a new Lock.
@@ -104,7 +103,7 @@ impl Condition {
             None => newborn::make(py, Lock::unlocked())?.into_bound(py).into_any(),
         };
         Self::set_lock(slf, lock)?;
-        slf.get().waiters.clear(py);
+        slf.get().line.reset(py);
         Ok(())
     }
 
@@ -122,7 +121,7 @@ impl Condition {
     /// Wakes all tasks that wait, as notify() does.
     fn notify_all(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let count = slf.get().waiters.len(py)?;
+        let count = slf.get().line.waiters.len(py)?;
         if slf.is_exact_instance_of::<Self>() {
             return Self::notify(slf, count as f64);
         }
@@ -131,7 +130,7 @@ impl Condition {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let state = if Self::is_locked(slf)? { "locked" } else { "unlocked" };
-        describe(slf, state, slf.get().waiters.len(slf.py())?)
+        describe(slf, state, slf.get().line.waiters.len(slf.py())?)
     }
 
     /// Makes it the condition of `lock`, whose methods it has from now on.
@@ -158,19 +157,8 @@ impl Condition {
         })
     }
 
-    #[getter]
-    fn _waiters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.waiters.to_deque(py)
-    }
-
-    #[setter(_waiters)]
-    fn set_waiters(&self, waiters: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.waiters.set(waiters)
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.bound.traverse(visit)?;
-        self.waiters.traverse(visit)?;
+        self.line.traverse(visit)?;
         self.lock.traverse(visit, |lock, visit| match lock {
             Some(Underlying::Ours(lock)) => visit.call(lock),
             Some(Underlying::Any(lock)) => visit.call(lock),
@@ -179,13 +167,12 @@ impl Condition {
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        slf.get().waiters.clear(slf.py());
-        slf.get().bound.set(slf.py(), None);
+        slf.get().line.clear(slf.py());
         drop(slf.get().lock.take(slf.py()));
     }
 }
 
-loop_attribute!(Condition);
+line_attributes!(Condition, deque -> Bound<'py, PyAny>);
 copied!(Condition, ["_lock", "_waiters", "_loop"]);
 stands_for!(Condition, condition_class);
 
@@ -220,9 +207,9 @@ impl Wait {
         if !Condition::is_locked(this)? {
             return Err(PyRuntimeError::new_err("cannot wait on un-acquired lock"));
         }
-        let waiter = this.get().bound.waiter(this)?;
+        let waiter = this.get().line.bound.waiter(this)?;
         Condition::unlock(this)?;
-        this.get().waiters.push(&waiter)?;
+        this.get().line.waiters.push(&waiter)?;
         self.stage = Stage::Waits(waiter.clone().unbind());
         Ok(Next::Await(waiter.into_any()))
     }
@@ -275,7 +262,7 @@ impl Frame for Wait {
         match std::mem::replace(&mut self.stage, Stage::Begins) {
             Stage::Begins => self.begin(py),
             Stage::Waits(waiter) => {
-                self.condition.get().waiters.remove(&waiter.into_bound(py))?;
+                self.condition.get().line.waiters.remove(&waiter.into_bound(py))?;
                 self.reacquire(py, outcome.err().map(|error| error.into_value(py)))
             }
             Stage::Reacquires(mut reacquire) => {

@@ -5,9 +5,9 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple};
 
-use super::bound::{LoopBound, loop_attribute};
+use super::line::{Line, line_attributes};
 use super::repr::describe;
-use super::waiters::{Waiters, wake};
+use super::waiters::wake;
 use crate::classes::{copied, stands_for};
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
@@ -19,15 +19,14 @@ use crate::futures::Future;
 /// A flag that tasks can wait for.
 #[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
 pub(crate) struct Event {
-    bound: LoopBound,
+    line: Line,
     value: GilCopy<bool>,
-    waiters: Waiters,
 }
 
 impl Event {
     /// An event whose flag is false.
     pub(crate) fn unset() -> Self {
-        Self { bound: LoopBound::default(), value: GilCopy::new(false), waiters: Waiters::default() }
+        Self { line: Line::default(), value: GilCopy::new(false) }
     }
 
     /// Raises the flag and wakes all who wait.
@@ -36,7 +35,7 @@ impl Event {
             return Ok(());
         }
         let result = PyBool::new(py, true);
-        self.waiters.all(py)?.iter().try_for_each(|waiter| wake(waiter, result.to_owned().into_any()).map(drop))
+        self.line.waiters.all(py)?.iter().try_for_each(|waiter| wake(waiter, result.to_owned().into_any()).map(drop))
     }
 
     pub(crate) fn lower(&self, py: Python<'_>) {
@@ -56,7 +55,7 @@ impl Event {
     /// An event whose flag is false.
     fn __init__(&self, py: Python<'_>) {
         self.value.set(py, false);
-        self.waiters.clear(py);
+        self.line.reset(py);
     }
 
     /// Whether the flag is true.
@@ -76,7 +75,7 @@ impl Event {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (py, event) = (slf.py(), slf.get());
-        describe(slf, if event.is_set(py) { "set" } else { "unset" }, event.waiters.len(py)?)
+        describe(slf, if event.is_set(py) { "set" } else { "unset" }, event.line.waiters.len(py)?)
     }
 
     #[getter(_value)]
@@ -89,28 +88,16 @@ impl Event {
         self.value.set(py, value);
     }
 
-    #[getter]
-    fn _waiters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.waiters.to_deque(py)
-    }
-
-    #[setter(_waiters)]
-    fn set_waiters(&self, waiters: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.waiters.set(waiters)
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.bound.traverse(visit)?;
-        self.waiters.traverse(visit)
+        self.line.traverse(visit)
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        slf.get().waiters.clear(slf.py());
-        slf.get().bound.set(slf.py(), None);
+        slf.get().line.clear(slf.py());
     }
 }
 
-loop_attribute!(Event);
+line_attributes!(Event, deque -> Bound<'py, PyAny>);
 copied!(Event, ["_value", "_waiters", "_loop"]);
 stands_for!(Event, event_class);
 
@@ -132,11 +119,10 @@ impl Frame for Wait {
     fn step<'py>(&mut self, py: Python<'py>, outcome: Outcome<'py>) -> PyResult<Next<'py>> {
         let event = self.event.bind(py);
         if let Some(waiter) = self.waiter.take() {
-            event.get().waiters.remove(&waiter.into_bound(py))?;
+            event.get().line.waiters.remove(&waiter.into_bound(py))?;
             outcome?;
         } else if !event.get().value.get(py) {
-            let waiter = event.get().bound.waiter(event)?;
-            event.get().waiters.push(&waiter)?;
+            let waiter = event.get().line.join(event)?;
             self.waiter = Some(waiter.clone().unbind());
             return Ok(Next::Await(waiter.into_any()));
         }

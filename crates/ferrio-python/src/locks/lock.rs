@@ -6,10 +6,10 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::bound::{LoopBound, loop_attribute};
+use super::line::{Line, line_attributes};
 use super::repr::describe;
 use super::scope::{EnterByMethod, ExitByMethod};
-use super::waiters::{Waiters, wake};
+use super::waiters::wake;
 use crate::asyncio::cancelled_error;
 use crate::classes::{copied, stands_for};
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
@@ -22,21 +22,13 @@ use crate::futures::Future;
 /// A mutual exclusion lock for tasks. It is fair: who waits longest gets it next.
 #[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
 pub(crate) struct Lock {
-    bound: LoopBound,
+    line: Line,
     locked: GilCopy<bool>,
-    waiters: Waiters,
-    /// Whether anybody ever waited: until then `_waiters` is None.
-    contended: GilCopy<bool>,
 }
 
 impl Lock {
     pub(super) fn unlocked() -> Self {
-        Self {
-            bound: LoopBound::default(),
-            locked: GilCopy::new(false),
-            waiters: Waiters::default(),
-            contended: GilCopy::new(false),
-        }
+        Self { line: Line::default(), locked: GilCopy::new(false) }
     }
 
     #[inline]
@@ -47,7 +39,7 @@ impl Lock {
     /// Takes the lock if it is free and nobody is before us.
     #[inline]
     fn try_acquire(&self, py: Python<'_>) -> PyResult<bool> {
-        let free = !self.locked.get(py) && !self.waiters.any_not_cancelled(py)?;
+        let free = !self.locked.get(py) && !self.line.waiters.any_not_cancelled(py)?;
         if free {
             self.locked.set(py, true);
         }
@@ -68,7 +60,7 @@ impl Lock {
     /// Wakes the first in line, unless it has been woken and has yet to come.
     #[inline]
     fn wake_first(&self, py: Python<'_>) -> PyResult<()> {
-        match self.waiters.at(py, 0)? {
+        match self.line.waiters.at(py, 0)? {
             Some(first) => wake(&first, true.into_pyobject(py)?.to_owned().into_any()).map(drop),
             None => Ok(()),
         }
@@ -87,8 +79,7 @@ impl Lock {
     /// A lock that is free.
     fn __init__(&self, py: Python<'_>) {
         self.locked.set(py, false);
-        self.waiters.clear(py);
-        self.contended.set(py, false);
+        self.line.reset(py);
     }
 
     /// Whether somebody has the lock.
@@ -106,7 +97,7 @@ impl Lock {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (py, lock) = (slf.py(), slf.get());
         let state = if lock.is_locked(py) { "locked" } else { "unlocked" };
-        describe(slf, state, lock.waiters.len(py)?)
+        describe(slf, state, lock.line.waiters.len(py)?)
     }
 
     #[getter(_locked)]
@@ -119,29 +110,16 @@ impl Lock {
         self.locked.set(py, value);
     }
 
-    #[getter]
-    fn _waiters<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if self.contended.get(py) { self.waiters.to_deque(py).map(Some) } else { Ok(None) }
-    }
-
-    #[setter(_waiters)]
-    fn set_waiters(&self, waiters: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.contended.set(waiters.py(), !waiters.is_none());
-        self.waiters.set(waiters)
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.bound.traverse(visit)?;
-        self.waiters.traverse(visit)
+        self.line.traverse(visit)
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        slf.get().waiters.clear(slf.py());
-        slf.get().bound.set(slf.py(), None);
+        slf.get().line.clear(slf.py());
     }
 }
 
-loop_attribute!(Lock);
+line_attributes!(Lock, deque_if_used -> Option<Bound<'py, PyAny>>);
 copied!(Lock, ["_locked", "_waiters", "_loop"]);
 stands_for!(Lock, lock_class);
 
@@ -168,9 +146,7 @@ impl Acquire {
 
     fn wait<'py>(&mut self, py: Python<'py>) -> PyResult<Next<'py>> {
         let lock = self.lock.bind(py);
-        let waiter = lock.get().bound.waiter(lock)?;
-        lock.get().contended.set(py, true);
-        lock.get().waiters.push(&waiter)?;
+        let waiter = lock.get().line.join(lock)?;
         self.waiter = Some(waiter.clone().unbind());
         Ok(Next::Await(waiter.into_any()))
     }
@@ -183,7 +159,7 @@ impl Frame for Acquire {
             return if self.lock.get().try_acquire(py)? { self.acquired(py) } else { self.wait(py) };
         };
         let lock = self.lock.get();
-        lock.waiters.remove(&waiter.into_bound(py))?;
+        lock.line.waiters.remove(&waiter.into_bound(py))?;
         match outcome {
             Ok(_) => {
                 lock.locked.set(py, true);

@@ -8,10 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
 use pyo3::{Borrowed, FromPyObject, PyTraverseError, intern};
 
-use super::bound::{LoopBound, loop_attribute};
+use super::line::{Line, line_attributes};
 use super::repr::describe;
 use super::scope::{EnterByMethod, ExitByMethod};
-use super::waiters::{Waiters, wake};
+use super::waiters::wake;
 use crate::asyncio::cancelled_error;
 use crate::classes::{copied, stands_for};
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
@@ -98,21 +98,13 @@ impl PartialOrd for Permits {
 /// A number of permits that tasks take and give back. It is fair: who waits longest gets the next.
 #[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
 pub(crate) struct Semaphore {
-    bound: LoopBound,
+    line: Line,
     value: GilCopy<Permits>,
-    waiters: Waiters,
-    /// Whether anybody ever waited: until then `_waiters` is None.
-    contended: GilCopy<bool>,
 }
 
 impl Semaphore {
     fn with_one() -> Self {
-        Self {
-            bound: LoopBound::default(),
-            value: GilCopy::new(Permits::Whole(1)),
-            waiters: Waiters::default(),
-            contended: GilCopy::new(false),
-        }
+        Self { line: Line::default(), value: GilCopy::new(Permits::Whole(1)) }
     }
 
     fn initialize(&self, py: Python<'_>, value: Permits) -> PyResult<()> {
@@ -120,8 +112,7 @@ impl Semaphore {
             return Err(PyValueError::new_err("Semaphore initial value must be >= 0"));
         }
         self.value.set(py, value);
-        self.waiters.clear(py);
-        self.contended.set(py, false);
+        self.line.reset(py);
         Ok(())
     }
 
@@ -133,7 +124,7 @@ impl Semaphore {
     /// Whether who comes now must wait: there is nothing left, or others were before.
     #[inline]
     fn is_locked(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.value.get(py) == Permits::Whole(0) || self.waiters.any_not_cancelled(py)?)
+        Ok(self.value.get(py) == Permits::Whole(0) || self.line.waiters.any_not_cancelled(py)?)
     }
 
     /// As a subclass has it.
@@ -147,7 +138,7 @@ impl Semaphore {
 
     /// Gives a permit to the first in line; false if there is nobody.
     fn wake_next(&self, py: Python<'_>) -> PyResult<bool> {
-        let Some(first) = self.waiters.first_pending(py)? else { return Ok(false) };
+        let Some(first) = self.line.waiters.first_pending(py)? else { return Ok(false) };
         self.add(py, -1);
         wake(&first, true.into_pyobject(py)?.to_owned().into_any())
     }
@@ -191,7 +182,7 @@ impl Semaphore {
             true => "locked".to_owned(),
             false => format!("unlocked, value:{}", semaphore.value.get(py).to_object(py)?),
         };
-        describe(slf, &state, semaphore.waiters.len(py)?)
+        describe(slf, &state, semaphore.line.waiters.len(py)?)
     }
 
     #[getter(_value)]
@@ -204,29 +195,16 @@ impl Semaphore {
         self.value.set(py, value);
     }
 
-    #[getter]
-    fn _waiters<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if self.contended.get(py) { self.waiters.to_deque(py).map(Some) } else { Ok(None) }
-    }
-
-    #[setter(_waiters)]
-    fn set_waiters(&self, waiters: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.contended.set(waiters.py(), !waiters.is_none());
-        self.waiters.set(waiters)
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.bound.traverse(visit)?;
-        self.waiters.traverse(visit)
+        self.line.traverse(visit)
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        slf.get().waiters.clear(slf.py());
-        slf.get().bound.set(slf.py(), None);
+        slf.get().line.clear(slf.py());
     }
 }
 
-loop_attribute!(Semaphore);
+line_attributes!(Semaphore, deque_if_used -> Option<Bound<'py, PyAny>>);
 copied!(Semaphore, ["_value", "_waiters", "_loop"]);
 stands_for!(Semaphore, semaphore_class);
 
@@ -316,9 +294,7 @@ impl Acquire {
 
     fn wait<'py>(&mut self, py: Python<'py>) -> PyResult<Next<'py>> {
         let semaphore = self.semaphore.bind(py);
-        let waiter = semaphore.get().bound.waiter(semaphore)?;
-        semaphore.get().contended.set(py, true);
-        semaphore.get().waiters.push(&waiter)?;
+        let waiter = semaphore.get().line.join(semaphore)?;
         self.waiter = Some(waiter.clone().unbind());
         Ok(Next::Await(waiter.into_any()))
     }
@@ -336,7 +312,7 @@ impl Frame for Acquire {
             return self.acquired(py);
         };
         let (semaphore, waiter) = (self.semaphore.get(), waiter.into_bound(py));
-        semaphore.waiters.remove(&waiter)?;
+        semaphore.line.waiters.remove(&waiter)?;
         if let Err(error) = &outcome
             && cancelled_error::is(error.value(py))
             && matches!(waiter.get().state(py), State::Returned | State::Raised)

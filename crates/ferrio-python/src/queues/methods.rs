@@ -246,5 +246,5 @@ impl Queue {
 const STATE: [&str; 8] =
     ["_maxsize", "_unfinished_tasks", "_finished", "_is_shutdown", "_getters", "_putters", "_loop", "_queue"];
 
-loop_attribute!(Queue);
+loop_attribute!(Queue, bound);
 stands_for!(Queue, queue_class);
