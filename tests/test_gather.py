@@ -1,11 +1,11 @@
 """`gather` and the future it returns."""
 
 import asyncio
-import gc
 import weakref
 
 import pytest
 from support.case import describe
+from support.guard import without_collector
 
 import ferrio
 
@@ -255,11 +255,8 @@ def test_nothing_is_left():
         await asyncio.sleep(0)
         return [reference() for reference in references]
 
-    gc.disable()
-    try:
+    with without_collector():
         assert ferrio.run(main()) == [None] * 4
-    finally:
-        gc.enable()
 
 
 def test_a_deep_chain_is_a_recursion_error():

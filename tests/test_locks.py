@@ -9,6 +9,7 @@ import weakref
 import pytest
 from hypothesis import given, strategies as st
 from support.case import describe, neutral
+from support.guard import without_collector
 from support.traces import Tasks, package, programs, property_test
 
 import ferrio
@@ -424,15 +425,11 @@ def test_no_cycles(loop, name):
                 await task
         return [weakref.ref(task) for task in tasks] + waiters
 
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collector():
         references = loop.run_until_complete(main(shared))
         references.append(weakref.ref(shared))
         del shared
         assert [reference() for reference in references] == [None] * len(references)
-    finally:
-        gc.enable()
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -9,6 +9,7 @@ import weakref
 import pytest
 from hypothesis import given, strategies as st
 from support.case import neutral
+from support.guard import without_collector
 from support.loops import since
 from support.traces import Tasks, package, programs, property_test
 
@@ -338,15 +339,11 @@ def test_no_cycles(loop, method):
                 await task
         return [weakref.ref(task) for task in tasks] + waiters
 
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collector():
         references = loop.run_until_complete(main(queue))
         references.append(weakref.ref(queue))
         del queue
         assert [reference() for reference in references] == [None] * len(references)
-    finally:
-        gc.enable()
 
 
 @pytest.mark.parametrize("name", CLASSES)

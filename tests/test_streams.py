@@ -7,6 +7,7 @@ import re
 import weakref
 
 import pytest
+from support.guard import without_collector
 from support.peers import turns
 from support.streams import READERS, Transport, outcome
 from support.traces import package
@@ -222,11 +223,8 @@ def test_no_cycles(loop, method):
         await writer.wait_closed()
         return [weakref.ref(thing) for thing in (reader, protocol, writer)]
 
-    gc.disable()
-    try:
+    with without_collector():
         assert [gone() for gone in loop.run_until_complete(body())] == [None] * 3
-    finally:
-        gc.enable()
 
 
 def test_collected_in_a_cycle(loop):

@@ -11,6 +11,7 @@ import weakref
 
 import pytest
 from support.case import describe
+from support.guard import without_collector
 from support.peers import Failure, Recording, fail, nothing, turns
 from support.pipes import MUCH, connect_read, connect_write, pipe
 
@@ -273,12 +274,9 @@ def test_nothing_is_kept(loop):
             first.transport = second.transport = None
             return [weakref.ref(thing) for thing in (source, first, sink, second)]
 
-    gc.disable()
-    try:
+    with without_collector():
         references = loop.run_until_complete(body())
         assert [reference() for reference in references] == [None] * 4
-    finally:
-        gc.enable()
 
 
 def test_an_unclosed_transport_warns_and_closes(parity):

@@ -1,7 +1,6 @@
 """create_subprocess_exec, create_subprocess_shell and Process: a child process with streams."""
 
 import asyncio
-import gc
 import inspect
 import logging
 import os
@@ -11,6 +10,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 
 import pytest
 from support.case import outcome
+from support.guard import without_collector
 from support.peers import MUCH, turns
 from support.traces import package
 
@@ -338,10 +338,6 @@ def test_nothing_stays():
         parts = (process, process.stdout, process.stderr, process._protocol, process._transport)
         return list(map(weakref.ref, parts))
 
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collector():
         gone = ferrio.run(body())
         assert [part() for part in gone] == [None] * len(gone)
-    finally:
-        gc.enable()

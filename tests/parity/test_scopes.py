@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import gc
 import weakref
 
 import pytest
 from support.case import describe, neutral
+from support.guard import without_collector
 from support.loops import since, turn
 
 import ferrio
@@ -488,15 +488,11 @@ def test_nothing_is_kept_after_a_scope(parity):
             except* ValueError:
                 pass
 
-        gc.collect()
-        gc.disable()
-        try:
+        with without_collector():
             for function in (in_time, too_late, limited, grouped):
                 await asyncio.create_task(function())
                 await asyncio.sleep(0)
                 case(function.__name__, [reference() is None for reference in references])
-        finally:
-            gc.enable()
 
     recorded, _ = parity(body)
     assert all(all(freed) for _, freed in recorded)

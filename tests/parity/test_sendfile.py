@@ -27,6 +27,14 @@ def a_file(content=CONTENT):
 
 
 @contextlib.contextmanager
+def a_file_for_a_slow_peer():
+    """A file, and a connection whose kernel takes a small part of it."""
+    with a_file(bytes(5 * MUCH)) as file, tcp_pair() as (ours, theirs):
+        shrink(ours, theirs)
+        yield file, ours, theirs
+
+
+@contextlib.contextmanager
 def received_by(sock):
     """A thread that receives all that comes to `sock`; the bytes are in the list once it has ended."""
     result = []
@@ -130,8 +138,7 @@ class TestOverASocket:
     def test_a_peer_that_resets(self, parity):
         async def body(case):
             loop = asyncio.get_running_loop()
-            with a_file(bytes(5 * MUCH)) as file, tcp_pair() as (ours, theirs):
-                shrink(ours, theirs)
+            with a_file_for_a_slow_peer() as (file, ours, theirs):
                 sending = asyncio.ensure_future(loop.sock_sendfile(ours, file))
                 await turns()
                 theirs.recv(1)
@@ -147,8 +154,7 @@ class TestOverASocket:
     def test_cancelled(self, parity):
         async def body(case):
             loop = asyncio.get_running_loop()
-            with a_file(bytes(5 * MUCH)) as file, tcp_pair() as (ours, theirs):
-                shrink(ours, theirs)
+            with a_file_for_a_slow_peer() as (file, ours, theirs):
                 sending = asyncio.ensure_future(loop.sock_sendfile(ours, file))
                 await turns()
                 sending.cancel()
@@ -163,8 +169,7 @@ class TestOverASocket:
     def test_a_file_that_is_closed_meanwhile(self, parity):
         async def body(case):
             loop = asyncio.get_running_loop()
-            with a_file(bytes(5 * MUCH)) as file, tcp_pair() as (ours, theirs):
-                shrink(ours, theirs)
+            with a_file_for_a_slow_peer() as (file, ours, theirs):
                 sending = asyncio.ensure_future(loop.sock_sendfile(ours, file))
                 await turns()
                 number = file.fileno()
@@ -226,8 +231,7 @@ class TestOverATransport:
     def test_nothing_can_be_written_meanwhile(self, parity):
         async def body(case):
             loop = asyncio.get_running_loop()
-            with a_file(bytes(5 * MUCH)) as file, tcp_pair() as (ours, theirs):
-                shrink(ours, theirs)
+            with a_file_for_a_slow_peer() as (file, ours, theirs):
                 transport, protocol = await connect(ours, quiet)
                 sending = asyncio.ensure_future(loop.sendfile(transport, file))
                 await turns()
@@ -246,8 +250,7 @@ class TestOverATransport:
     def test_what_comes_in_waits(self, parity, paused):
         async def body(case):
             loop = asyncio.get_running_loop()
-            with a_file(bytes(5 * MUCH)) as file, tcp_pair() as (ours, theirs):
-                shrink(ours, theirs)
+            with a_file_for_a_slow_peer() as (file, ours, theirs):
                 transport, protocol = await connect(ours, case)
                 if paused:
                     transport.pause_reading()
@@ -286,8 +289,7 @@ class TestOverATransport:
     def test_a_transport_that_is_closed_meanwhile(self, parity, how, kind):
         async def body(case):
             loop = asyncio.get_running_loop()
-            with a_file(bytes(5 * MUCH)) as file, tcp_pair() as (ours, theirs):
-                shrink(ours, theirs)
+            with a_file_for_a_slow_peer() as (file, ours, theirs):
                 source = file if kind == "file" else io.BytesIO(bytes(5 * MUCH))
                 transport, protocol = await connect(ours, case)
                 sending = asyncio.ensure_future(loop.sendfile(transport, source))
@@ -304,8 +306,7 @@ class TestOverATransport:
     def test_a_peer_that_resets(self, parity):
         async def body(case):
             loop = asyncio.get_running_loop()
-            with a_file(bytes(5 * MUCH)) as file, tcp_pair() as (ours, theirs):
-                shrink(ours, theirs)
+            with a_file_for_a_slow_peer() as (file, ours, theirs):
                 transport, protocol = await connect(ours, quiet)
                 sending = asyncio.ensure_future(loop.sendfile(transport, file))
                 await turns()
@@ -324,8 +325,7 @@ class TestOverATransport:
 
         async def body(case):
             loop = asyncio.get_running_loop()
-            with a_file(bytes(5 * MUCH)) as file, tcp_pair() as (ours, theirs):
-                shrink(ours, theirs)
+            with a_file_for_a_slow_peer() as (file, ours, theirs):
                 source = file if kind == "file" else io.BytesIO(bytes(5 * MUCH))
                 transport, protocol = await connect(ours, quiet)
                 sending = asyncio.ensure_future(loop.sendfile(transport, source))
@@ -345,8 +345,7 @@ class TestOverATransport:
     def test_two_at_a_time(self, parity):
         async def body(case):
             loop = asyncio.get_running_loop()
-            with a_file(bytes(5 * MUCH)) as file, tcp_pair() as (ours, theirs):
-                shrink(ours, theirs)
+            with a_file_for_a_slow_peer() as (file, ours, theirs):
                 transport, protocol = await connect(ours, quiet)
                 sending = asyncio.ensure_future(loop.sendfile(transport, file))
                 await turns()

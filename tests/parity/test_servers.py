@@ -11,6 +11,7 @@ import socket
 import weakref
 
 import pytest
+from support.guard import without_collector
 from support.peers import Accepted, receive_all, reset, turns
 
 pytestmark = pytest.mark.every_door
@@ -579,9 +580,5 @@ def test_nothing_is_left_for_the_collector(loop):
         await server.wait_closed()
         return weakref.ref(server)
 
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collector():
         assert loop.run_until_complete(body())() is None
-    finally:
-        gc.enable()

@@ -7,14 +7,10 @@ import socket
 import pytest
 from support.case import outcome
 from support.peers import Recording, reset, turns
-from support.streams import stream
+from support.streams import LARGE, PIECE, read_pieces, stream
 from support.traces import package
 
 pytestmark = pytest.mark.every_door
-
-LARGE = bytes(range(256)) * 1024
-
-PIECE = 1 << 16
 
 
 @contextlib.asynccontextmanager
@@ -28,15 +24,6 @@ async def large(aio, **keywords):
         await read_pieces(reader, len(LARGE))
         yield reader, writer, theirs
         writer.transport.abort()
-
-
-async def read_pieces(reader, count):
-    data = bytearray()
-    while len(data) < count:
-        piece = await reader.read(PIECE)
-        assert 0 < len(piece) <= PIECE
-        data += piece
-    return bytes(data)
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])

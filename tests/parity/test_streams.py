@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 from support.case import outcome
+from support.guard import without_collector
 from support.loops import since
 from support.peers import MUCH, receive_all, receive_exactly, reset, shrink, turns
 from support.streams import serve, stream
@@ -327,9 +328,7 @@ def test_nothing_stays(loop, end):
     if not isinstance(loop, ferrio.EventLoop) and not since(3, 12):
         pytest.skip("asyncio's transports stay")
     things = []
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collector():
         loop.run_until_complete(body())
         loop.run_until_complete(loop.shutdown_default_executor())
         if end == "reset":
@@ -337,5 +336,3 @@ def test_nothing_stays(loop, end):
             gc.collect()
         assert len(things) >= 24
         assert [thing() for thing in things] == [None] * len(things)
-    finally:
-        gc.enable()

@@ -10,6 +10,7 @@ import warnings
 import weakref
 
 import pytest
+from support.guard import without_collector
 from support.peers import fail, nothing, turns
 from support.processes import BLOCKED, Recording, start
 
@@ -264,13 +265,9 @@ def test_nothing_is_kept(loop):
         pipes = [transport.get_pipe_transport(fd) for fd in (0, 1, 2)]
         return [weakref.ref(thing) for thing in (transport, protocol, *pipes)]
 
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collector():
         references = loop.run_until_complete(body())
         assert [reference() for reference in references] == [None] * 5
-    finally:
-        gc.enable()
 
 
 def test_an_unclosed_transport_warns(parity):

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import gc
 import socket
 import ssl
 import warnings
 import weakref
 
 import pytest
+from support.guard import without_collector
 from support.peers import turns
 from support.tls import Accepted, Plain, client_context, connected, encrypted, server_context, serving, versions
 
@@ -219,11 +219,8 @@ def test_nothing_is_left_of_a_connection(loop):
             await turns()
             assert [reference() for reference in left] == [None, None]
 
-    gc.disable()
-    try:
+    with without_collector():
         loop.run_until_complete(body())
-    finally:
-        gc.enable()
 
 
 @pytest.mark.ferrio_only("asyncio's own business")

@@ -6,22 +6,13 @@ import socket
 import ssl
 
 import pytest
-from support.case import describe
+from support.case import outcome
 from support.peers import Recording, reset, turns
+from support.streams import LARGE, PIECE, read_pieces
 from support.tls import Peer, client_context, server_context, versions
 from support.traces import package
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.every_door]
-
-LARGE = bytes(range(256)) * 1024
-PIECE = 1 << 16
-
-
-async def outcome(awaitable):
-    try:
-        return await awaitable
-    except (Exception, asyncio.CancelledError) as error:
-        return describe(error)
 
 
 @contextlib.asynccontextmanager
@@ -48,15 +39,6 @@ async def stream(aio, version=ssl.TLSVersion.TLSv1_3):
             writer.transport.abort()
             server.close()
             await turns()
-
-
-async def read_pieces(reader, count, size=PIECE):
-    data = bytearray()
-    while len(data) < count:
-        piece = await reader.read(size)
-        assert 0 < len(piece) <= size
-        data += piece
-    return bytes(data)
 
 
 @versions

@@ -7,6 +7,7 @@ import socket
 import weakref
 
 import pytest
+from support.guard import without_collector
 from support.peers import (
     connect,
     reset,
@@ -44,13 +45,9 @@ def test_nothing_is_left_for_the_collector(loop):
             assert references[0]() is None, f"the transport is kept after {how}"
 
     lost = asyncio.Event()
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collector():
         for how in ("close", "abort", "reset", "end"):
             loop.run_until_complete(body(how))
-    finally:
-        gc.enable()
 
 
 def test_an_unclosed_transport_complains(loop):

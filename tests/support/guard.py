@@ -71,6 +71,17 @@ class Watchdog(threading.Thread):
             self.set(None)
 
 
+@contextlib.contextmanager
+def without_collector():
+    """What goes in here goes by itself, and not because the garbage collector found it."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def _descriptors():
     found = {}
     for name in os.listdir("/proc/self/fd"):

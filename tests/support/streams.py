@@ -9,6 +9,12 @@ from support.peers import tcp_pair
 
 READERS = ["read", "readexactly", "readline", "readuntil"]
 
+#: A message of many pieces.
+LARGE = bytes(range(256)) * 1024
+
+#: As much as a read of a large message asks for.
+PIECE = 1 << 16
+
 
 class Transport(asyncio.Transport):
     """A transport in memory, which records what it is asked for."""
@@ -63,3 +69,13 @@ async def stream(aio, **keywords):
 async def serve(aio, callback, **keywords):
     server = await aio.start_server(callback, "127.0.0.1", 0, **keywords)
     return server, server.sockets[0].getsockname()
+
+
+async def read_pieces(reader, count, size=PIECE):
+    """As many bytes, by reads of at most `size`, none of which may be the end."""
+    data = bytearray()
+    while len(data) < count:
+        piece = await reader.read(size)
+        assert 0 < len(piece) <= size
+        data += piece
+    return bytes(data)
