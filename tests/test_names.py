@@ -1,4 +1,4 @@
-"""ferrio has what asyncio has."""
+"""ferrio has what asyncio has, and says what it does."""
 
 import asyncio
 import inspect
@@ -6,6 +6,7 @@ import inspect
 import pytest
 
 import ferrio
+from ferrio import _ferrio
 
 #: `asyncio.__all__` of Python 3.15, written down because older ones have less.
 NAMES = """
@@ -52,3 +53,17 @@ def test_submodules_of_asyncio_are_found_under_the_name():
 def test_a_name_that_does_not_exist():
     with pytest.raises(AttributeError, match="module 'ferrio' has no attribute 'nothing'"):
         ferrio.nothing  # noqa: B018
+
+
+def test_public_names_have_docstrings():
+    own = {
+        name: value for name in {*ferrio.__all__, *dir(_ferrio)} if (value := getattr(_ferrio, name, None)) is not None
+    }
+    public = {name: value for name, value in own.items() if name[0] != "_" and callable(value)}
+    for name, value in list(public.items()):
+        # Some classes are asyncio's own.
+        if inspect.isclass(value) and value.__module__.startswith("ferrio"):
+            members = {f"{name}.{member}": what for member, what in vars(value).items() if member[0] != "_"}
+            public |= {member: what for member, what in members.items() if not isinstance(what, int | str)}
+    assert len(public) > 200
+    assert [name for name, value in sorted(public.items()) if not value.__doc__] == []

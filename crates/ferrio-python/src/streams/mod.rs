@@ -81,9 +81,10 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// Attributes that are kept as they are given, None until then.
 macro_rules! attributes {
-    ($class:ident { $($name:ident: $field:ident, $get:ident, $set:ident;)* }) => {
+    ($class:ident { $($(#[$doc:meta])* $name:ident: $field:ident, $get:ident, $set:ident;)* }) => {
         #[pymethods]
         impl $class {$(
+            $(#[$doc])*
             #[getter($name)]
             fn $get(&self, py: Python<'_>) -> Option<Py<PyAny>> {
                 self.$field.clone_ref(py)

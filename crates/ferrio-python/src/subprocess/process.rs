@@ -170,9 +170,13 @@ impl Process {
 }
 
 attributes!(Process {
+    /// The StreamWriter of the process's input; None unless that is a pipe.
     stdin: stdin, get_stdin, set_stdin;
+    /// The StreamReader of the process's output; None unless that is a pipe.
     stdout: stdout, get_stdout, set_stdout;
+    /// The StreamReader of the process's error output; None unless that is a pipe.
     stderr: stderr, get_stderr, set_stderr;
+    /// The process's number.
     pid: pid, get_pid, set_pid;
     _transport: transport, get_transport, set_transport;
     _protocol: protocol, get_protocol, set_protocol;

@@ -219,8 +219,11 @@ impl SubprocessStreamProtocol {
 }
 
 attributes!(SubprocessStreamProtocol {
+    /// The StreamWriter of the process's input; None unless that is a pipe.
     stdin: stdin, get_stdin, set_stdin;
+    /// The StreamReader of the process's output; None unless that is a pipe.
     stdout: stdout, get_stdout, set_stdout;
+    /// The StreamReader of the process's error output; None unless that is a pipe.
     stderr: stderr, get_stderr, set_stderr;
     _transport: transport, get_transport, set_transport;
     _limit: limit, get_limit, set_limit;
