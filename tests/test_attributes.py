@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import inspect
+import threading
 
 import pytest
 
@@ -127,3 +128,26 @@ def test_what_tells_a_future_has_asyncios_name(loop):
     assert "_wait.<locals>._on_completion()" in other
     assert "shield.<locals>._outer_done_callback()" in shield
     assert "cb=[TaskGroup._on_task_done()]" in task
+
+
+def test_private_attributes_of_a_loop(parity):
+    """Libraries and tests look at them to learn in which thread a loop runs, and whether it will go on."""
+
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        case(loop._closed, loop._stopping, loop._thread_id == threading.get_ident())
+        loop.call_soon(loop.stop)
+        loop.call_soon(lambda: case(loop._stopping))
+        case.loop = loop
+
+    loops = []
+
+    async def running(case):
+        await body(case)
+        loops.append(case.loop)
+
+    parity(running)
+    for loop in loops:
+        assert (loop._closed, loop._stopping, loop._thread_id) == (True, False, None)
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            loop._check_closed()

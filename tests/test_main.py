@@ -216,6 +216,40 @@ def test_processes_of_multiprocessing(tmp_path, method):
     assert "asyncio.unix_events" in python_command(path, method).stdout
 
 
+SELECTOR_LOOPS = """\
+import asyncio
+import multiprocessing
+import selectors
+
+class Own(asyncio.SelectorEventLoop):
+    pass
+
+def main(name=None):
+    runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
+    loops = runner.get_loop(), asyncio.SelectorEventLoop(None), asyncio.SelectorEventLoop(selectors.SelectSelector()), Own()
+    print([type(loop).__module__ for loop in loops], flush=True)
+    for loop in loops:
+        loop.close()
+
+if __name__ == "__main__":
+    main()
+    process = multiprocessing.get_context("spawn").Process(target=main)
+    process.start()
+    process.join()
+"""
+
+
+def test_a_program_that_names_the_selector_loop(tmp_path):
+    """uvicorn does; who hands a selector to it, or derives from it, gets asyncio's."""
+    path = tmp_path / "program.py"
+    path.write_text(SELECTOR_LOOPS)
+    result = ferrio_command(path)
+    assert result.stdout.splitlines() == [
+        "['ferrio', 'ferrio', 'asyncio.unix_events', '__main__']",
+        "['ferrio', 'ferrio', 'asyncio.unix_events', '__mp_main__']",
+    ], result.stderr
+
+
 def test_version():
     assert ferrio_command("--version").stdout.startswith(f"ferrio {ferrio.__version__} (Python 3.")
 

@@ -12,7 +12,7 @@ from importlib.util import MAGIC_NUMBER
 from types import ModuleType, TracebackType
 
 import ferrio
-from ferrio import _children
+from ferrio import _children, _install
 
 HELP = """\
 usage: {program} [FILE | -m MODULE | -c CODE] [ARGS ...]
@@ -57,7 +57,8 @@ def main() -> None:
             sys.exit(2)
         case [path, *rest]:
             run = as_file(path, rest)
-    ferrio.install()
+    _install.install()
+    _install.replace_selector_loops()
     _children.follow()
     try:
         run()

@@ -20,12 +20,13 @@ FOLLOW = """
 import sys
 sys.path.append({directory!r})
 try:
-    import ferrio._children
+    from ferrio import _children, _install
 except ImportError:
     pass
 else:
-    ferrio.install()
-    ferrio._children.follow()
+    _install.install()
+    _install.replace_selector_loops()
+    _children.follow()
 finally:
     sys.path.remove({directory!r})
 """

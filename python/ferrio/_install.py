@@ -96,6 +96,22 @@ def install() -> None:
     _ferrio.follow_policy(True)
 
 
+def replace_selector_loops() -> None:
+    """Have `asyncio.SelectorEventLoop()` make ferrio's loop, while it is installed.
+
+    For `python -m ferrio`, where all of a program is to run on ferrio: who names that class, as uvicorn does, wants
+    the loop that asyncio has on Unix. Who hands a selector to it, or derives from it, wants the class itself.
+    """
+    original = asyncio.SelectorEventLoop
+
+    def __new__(cls: type, selector: object = None, *arguments: object, **keywords: object) -> object:
+        if cls is original and selector is None and not arguments and not keywords and _changes:
+            return ferrio.EventLoop()
+        return object.__new__(cls)
+
+    original.__new__ = __new__  # type: ignore[assignment]
+
+
 def uninstall() -> None:
     """Put asyncio's objects back.
 

@@ -202,3 +202,27 @@ def test_start_tls_of_the_modules_streams_with_data_in_flight(engine):
         server.close()
 
     ferrio.run(body())
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["closing", "lost"])
+def test_start_tls_on_a_transport_that_is_closed(is_lost):
+    """asyncio returns None in the turn of the closing, and waits later for as long as a handshake may take."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        events = []
+        transport, protocol = await loop.create_connection(
+            lambda: Recording(lambda *event: events.append(event)), *listener.sockets[0].getsockname()
+        )
+        transport.close()
+        if is_lost:
+            await protocol.lost
+        with pytest.raises(ConnectionAbortedError):
+            await loop.start_tls(transport, protocol, client_context(), server_hostname="localhost")
+        await protocol.lost
+        listener.close()
+        return events
+
+    events = ferrio.run(main())
+    assert [name for name, *_ in events].count("connection_lost") == 1

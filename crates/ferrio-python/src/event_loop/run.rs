@@ -77,6 +77,26 @@ impl EventLoop {
         slf.as_super().get().closed.get(slf.py())
     }
 
+    #[getter]
+    fn _closed(slf: &Bound<'_, Self>) -> bool {
+        Self::is_closed(slf)
+    }
+
+    #[getter]
+    fn _stopping(&self, py: Python<'_>) -> bool {
+        self.stopping.get(py)
+    }
+
+    /// The thread that runs the loop, as `threading.get_ident()` names it.
+    #[getter]
+    fn _thread_id(slf: &Bound<'_, Self>) -> Option<u64> {
+        Some(slf.as_super().get().thread.get(slf.py())).filter(|thread| *thread != 0)
+    }
+
+    fn _check_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.as_super().get().check_open(slf.py())
+    }
+
     /// Gives up everything that the loop holds; it does not wait for the default executor. Closing it again does
     /// nothing.
     ///

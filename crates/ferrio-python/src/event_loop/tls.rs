@@ -12,7 +12,7 @@ use crate::contexts::LazyContext;
 use crate::coroutine::{Coroutine, await_};
 use crate::futures::Future;
 use crate::loop_ref::LoopCore;
-use crate::sslproto::{Accept, Begin, NewTlsTransport, TlsProtocol, TlsTransport};
+use crate::sslproto::{Accept, Begin, NewTlsTransport, TlsProtocol, TlsTransport, aborted};
 use crate::transports::{Endpoint, NewSocketTransport, Server, SocketTransport};
 
 /// The arguments that only matter for TLS.
@@ -152,7 +152,8 @@ impl EventLoop {
     ///
     /// `ssl_handshake_timeout` and `ssl_shutdown_timeout` are in seconds, 60 and 30 unless they are given. Raises
     /// TypeError for what is no ssl.SSLContext and for transports that cannot be built on, ssl.SSLError if the
-    /// handshake fails, ConnectionAbortedError if it takes too long.
+    /// handshake fails, ConnectionAbortedError if it takes too long or if the
+    /// transport is closing.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(signature = (transport, protocol, sslcontext, *, server_side=false, server_hostname=None,
         ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
@@ -250,6 +251,10 @@ fn upgrade(
     if !is_compatible {
         let text = format!("transport {} is not supported by start_tls()", transport.repr()?);
         return Err(PyTypeError::new_err(text));
+    }
+    // One that is lost already tells nobody any more: the handshake would wait for as long as it may.
+    if transport.call_method0(intern!(py, "is_closing"))?.is(PyBool::new(py, true)) {
+        return Err(aborted());
     }
     let waiter = Bound::new(py, Future::new(py, EventLoop::loop_ref(event_loop))?)?;
     let begin = Begin::Upgrade(waiter.clone().unbind());

@@ -212,6 +212,6 @@ impl TlsTransport {
 }
 
 /// A handshake that ended with nobody to blame. Nobody is told of a connection that is not there.
-fn aborted() -> PyErr {
+pub(crate) fn aborted() -> PyErr {
     PyConnectionAbortedError::new_err("SSL handshake was aborted")
 }

@@ -53,6 +53,7 @@ mod read;
 mod write;
 
 pub(crate) use accept::Accept;
+pub(crate) use life::aborted;
 pub(crate) use methods::Write;
 pub(crate) use new::{Begin, NewTlsTransport};
 pub(crate) use protocol::TlsProtocol;

@@ -134,6 +134,11 @@ impl SocketTransport {
     }
 
     #[getter]
+    fn _paused(&self, py: Python<'_>) -> bool {
+        self.flags.get(py).paused
+    }
+
+    #[getter]
     fn _protocol_paused(&self, py: Python<'_>) -> bool {
         self.look_at_output(py, |output| output.flow.is_paused())
     }
