@@ -226,7 +226,8 @@ class Own(asyncio.SelectorEventLoop):
 
 def main(name=None):
     runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
-    loops = runner.get_loop(), asyncio.SelectorEventLoop(None), asyncio.SelectorEventLoop(selectors.SelectSelector()), Own()
+    given = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    loops = runner.get_loop(), asyncio.SelectorEventLoop(None), given, Own()
     print([type(loop).__module__ for loop in loops], flush=True)
     for loop in loops:
         loop.close()

@@ -3,10 +3,12 @@
 import asyncio
 import contextvars
 import logging
+import sys
 
 import pytest
 from support.case import describe, neutral
 from support.loops import turn
+from support.peers import turns
 
 pytestmark = pytest.mark.every_door
 
@@ -291,3 +293,59 @@ def test_what_is_no_dictionary(parity, records):
             case.raised(case.loop.default_exception_handler, context)
 
     parity(body)
+
+
+def test_what_is_being_handled(parity, caplog):
+    """A handler that logs with a traceback, or raises, does so as in an `except` block for what was raised."""
+
+    def body(case):
+        def handler(loop, context):
+            case(context["message"].split(" at ")[0].split(" <")[0], sys.exc_info()[1] is context["exception"])
+
+        def failing(loop, context):
+            raise ValueError("from the handler")
+
+        async def main():
+            case.loop.set_exception_handler(handler)
+            case.loop.call_soon(int, "of a callback")
+            await turns(2)
+            future = case.loop.create_future()
+            future.set_exception(KeyError("that nobody asks for"))
+            del future
+            case(sys.exc_info())
+            case.loop.set_exception_handler(failing)
+            case.loop.call_soon(int, "of a callback")
+            await turns(2)
+
+        case.loop.run_until_complete(main())
+
+    events, _ = parity(body)
+    assert events == [
+        ("Exception in callback int()", True),
+        ("Future exception was never retrieved", False),
+        (None, None, None),
+    ]
+    failures = [record for record in caplog.records if "Unhandled error in exception handler" in record.getMessage()]
+    assert len(failures) >= 2
+    for failure in failures:
+        assert "of a callback" in str(failure.exc_info[1].__context__)
+
+
+def test_what_a_failing_default_handler_logs(parity, caplog):
+    def body(case):
+        class Loop(type(case.loop)):
+            def default_exception_handler(self, context):
+                raise ValueError("from the default handler")
+
+        loop = Loop()
+        loop.call_soon(int, "of a callback")
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+
+    parity(body)
+    errors = [record for record in caplog.records if record.getMessage() == "Exception in default exception handler"]
+    assert len(errors) >= 2
+    for error in errors:
+        assert str(error.exc_info[1]) == "from the default handler"
+        assert "of a callback" in str(error.exc_info[1].__context__)

@@ -234,7 +234,7 @@ def test_a_transport_that_is_not_closed_says_so(loop):
                 warnings.simplefilter("always")
                 transport.pause_reading()
                 transport.__del__()
-            assert [str(warning.message)[:31] for warning in caught] == ["unclosed transport <TlsTransport"[:31]]
+            assert [str(warning.message)[:31] for warning in caught] == ["unclosed transport <SSLTransport"[:31]]
             transport.abort()
             await turns()
 

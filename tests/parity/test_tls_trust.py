@@ -176,7 +176,7 @@ def test_a_callback_that_writes_and_closes_meanwhile(loop):
 
         def choose(tls, name, context):
             for transport in gc.get_objects():
-                if type(transport).__name__ == "TlsTransport" and "handshake" in repr(transport):
+                if type(transport).__name__ == "SSLTransport" and "handshake" in repr(transport):
                     transport.write(b"too early")
                     transport.close()
 
@@ -191,7 +191,7 @@ def test_a_callback_that_writes_and_closes_meanwhile(loop):
 
 def shaking_hands():
     """The transports that are in a handshake, wherever they are."""
-    transports = [thing for thing in gc.get_objects() if type(thing).__name__ == "TlsTransport"]
+    transports = [thing for thing in gc.get_objects() if type(thing).__name__ == "SSLTransport"]
     return [transport for transport in transports if "handshake" in repr(transport)]
 
 

@@ -21,6 +21,7 @@ use crate::current::CurrentTask;
 use crate::descriptors::Descriptors;
 use crate::ffi::call::call0;
 use crate::ffi::cell::{GilBound, GilCell, GilCopy};
+use crate::ffi::handled::handling;
 use crate::ffi::raise::settled;
 use crate::ffi::runnable::{self, Job, leave};
 use crate::ffi::thread::current_thread;
@@ -416,7 +417,8 @@ pub(crate) fn nanos(seconds: f64) -> Nanos {
     (seconds * 1e9).ceil() as Nanos
 }
 
-/// Hands an error report to the loop's exception handler, as a `dict` of `entries`. Runs Python code.
+/// Hands the report of an error that was just caught to the loop's exception handler, as a `dict` of `entries`. Runs
+/// Python code, to which the error is what `sys.exception()` says.
 ///
 /// What must leave the loop leaves it; other errors of the handler's own machinery have been logged by it.
 pub(crate) fn report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> Flow {
@@ -429,6 +431,23 @@ pub(crate) fn report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_,
 ///
 /// What must leave the loop.
 pub(crate) fn try_report(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> PyResult<()> {
+    match entries.iter().find(|(key, _)| *key == "exception") {
+        Some((_, exception)) => handling(exception, || try_report_kept(loop_object, entries)),
+        None => try_report_kept(loop_object, entries),
+    }
+}
+
+/// As [`report`], of an error that somebody has kept, such as a future that nobody asked for its exception.
+pub(crate) fn report_kept(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> Flow {
+    try_report_kept(loop_object, entries).map_or_else(leave, |()| Flow::Continue)
+}
+
+/// As [`report_kept`], for who is called by Python.
+///
+/// # Errors
+///
+/// What must leave the loop.
+pub(crate) fn try_report_kept(loop_object: &Bound<'_, PyAny>, entries: &[(&str, Bound<'_, PyAny>)]) -> PyResult<()> {
     let py = loop_object.py();
     let result = (|| {
         let context = PyDict::new(py);

@@ -3,10 +3,11 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
 
 use super::EventLoop;
 use crate::asyncio;
+use crate::ffi::handled::handling;
 use crate::ffi::raise::settled;
 
 #[pymethods]
@@ -81,9 +82,11 @@ impl EventLoop {
             }
             let report = PyDict::new(py);
             report.set_item("message", "Unhandled error in exception handler")?;
-            report.set_item("exception", asyncio::exception_of(py, &error))?;
+            let exception = asyncio::exception_of(py, &error);
+            report.set_item("exception", &exception)?;
             report.set_item("context", context)?;
-            let result = slf.call_method1(intern!(py, "default_exception_handler"), (report,));
+            let default = intern!(py, "default_exception_handler");
+            let result = handling(&exception, || slf.call_method1(default, (report,)));
             let text = "Exception in default exception handler while handling an unexpected error in custom exception \
                         handler";
             result.map(drop).map_err(settled).or_else(|error| log_failure(py, error, text))
@@ -196,7 +199,7 @@ fn log_failure(py: Python<'_>, error: PyErr, message: &str) -> PyResult<()> {
         return Err(error);
     }
     let exception = error.into_value(py).into_bound(py).into_any();
-    log_error(py, message, &exception)
+    handling(&exception, || log_error(py, message, &PyBool::new(py, true)))
 }
 
 /// What `-X dev` and `PYTHONASYNCIODEBUG` say.

@@ -23,6 +23,7 @@
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
 //! | [`raise`] | an error with what is being handled as its context |
 //! | [`refcount`] | how many references an object has |
+//! | [`handled`] | the exception that is being handled |
 //! | [`recursion`] | recursion that the interpreter counts |
 //! | [`bytes`] | a `bytes` object that the operating system writes into |
 //! | [`buffer`] | the bytes of any object that has some |
@@ -42,6 +43,7 @@ pub(crate) mod context;
 pub(crate) mod coroutine;
 pub(crate) mod descriptor;
 pub(crate) mod finalizer;
+pub(crate) mod handled;
 pub(crate) mod method;
 pub(crate) mod newborn;
 pub(crate) mod number;

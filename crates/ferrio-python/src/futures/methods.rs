@@ -17,7 +17,7 @@ use crate::ffi::finalizer::Finalize;
 use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::runnable::take_leaving;
 use crate::ffi::{newborn, raise, stop_iteration};
-use crate::loop_ref::{LoopRef, report};
+use crate::loop_ref::{LoopRef, report_kept};
 
 #[pymethods]
 impl Future {
@@ -272,7 +272,7 @@ impl Future {
         if let Some(stack) = this.get()._source_traceback(py) {
             entries.push(("source_traceback", stack.into_bound(py)));
         }
-        if report(loop_ref.bind(py), &entries) == Flow::Break
+        if report_kept(loop_ref.bind(py), &entries) == Flow::Break
             && let Some(error) = take_leaving()
         {
             error.write_unraisable(py, Some(this));

@@ -81,7 +81,8 @@ pub(crate) fn install(py: Python<'_>) {
 }
 
 /// A TLS connection, as `asyncio.Transport`.
-#[pyclass(frozen, dict, weakref, module = "ferrio")]
+// Libraries look for "SSL" in the name of a transport's class.
+#[pyclass(frozen, dict, weakref, module = "ferrio", name = "SSLTransport")]
 pub(crate) struct TlsTransport {
     core: Py<LoopCore>,
     /// What timers run in.

@@ -13,7 +13,7 @@ use crate::classes::stands_for;
 use crate::ffi::call::{call2, method0, method1};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::{bytes, coroutine, newborn};
-use crate::loop_ref::{LoopCore, LoopRef, try_report};
+use crate::loop_ref::{LoopCore, LoopRef, try_report_kept};
 use crate::transports::SocketTransport;
 use crate::transports::native::{NativeProtocol, Ran};
 
@@ -118,7 +118,7 @@ impl StreamReaderProtocol {
             entries.push(("source_traceback", traceback.into_bound(py)));
         }
         let loop_ref = this.as_super().get().loop_ref(py)?;
-        try_report(loop_ref.bind(py), &entries)?;
+        try_report_kept(loop_ref.bind(py), &entries)?;
         method0(transport, intern!(py, "abort")).map(drop)
     }
 
@@ -180,7 +180,7 @@ impl StreamReaderProtocol {
 fn client_failed(event_loop: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>, error: Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
     let text = PyString::new(py, "Unhandled exception in client_connected_cb").into_any();
-    try_report(event_loop, &[("message", text), ("exception", error), ("transport", transport.clone())])?;
+    try_report_kept(event_loop, &[("message", text), ("exception", error), ("transport", transport.clone())])?;
     method0(transport, intern!(py, "close")).map(drop)
 }
 

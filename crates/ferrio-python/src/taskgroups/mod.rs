@@ -26,7 +26,7 @@ use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method;
 use crate::ffi::runnable::take_leaving;
 use crate::futures::{Future, Notified};
-use crate::loop_ref::{LoopRef, report};
+use crate::loop_ref::{LoopRef, report_kept};
 use crate::tasks::{AnyFuture, cancel_future, cancellation, running_task};
 
 /// Adds what the module exports.
@@ -193,7 +193,7 @@ impl TaskGroup {
         let message = PyString::new(py, &format!("Task {} has errored out but {why}", task.repr()?)).into_any();
         let entries = [("message", message), ("exception", error), ("task", task.clone())];
         // What must leave the loop leaves it with the notification.
-        if report(loop_ref.bind(py), &entries) == Flow::Break
+        if report_kept(loop_ref.bind(py), &entries) == Flow::Break
             && let Some(error) = take_leaving()
         {
             return Err(error);

@@ -18,7 +18,7 @@ use crate::ffi::newborn;
 use crate::ffi::pool::{Pool, Pooled};
 use crate::ffi::thread::attached;
 use crate::futures::Future;
-use crate::loop_ref::{LoopRef, report};
+use crate::loop_ref::{LoopRef, report_kept};
 
 #[pymethods]
 impl Task {
@@ -281,7 +281,7 @@ fn report_destroyed(this: &Bound<'_, Task>) {
     {
         entries.push(("source_traceback", stack));
     }
-    if report(loop_ref.bind(py), &entries) == Flow::Break
+    if report_kept(loop_ref.bind(py), &entries) == Flow::Break
         && let Some(error) = crate::ffi::runnable::take_leaving()
     {
         error.write_unraisable(py, Some(this));
