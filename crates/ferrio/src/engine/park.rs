@@ -49,13 +49,17 @@ impl Wait<'_> {
         let Some(spin) = &mut self.spin else { return Ok(false) };
         let Some(limit) = spin.limit(self.timeout) else { return Ok(false) };
         let begin = Instant::now();
-        let (found, passed) = loop {
+        let mut passed = Duration::ZERO;
+        let found = loop {
             self.poller.wait(self.events, Some(Duration::ZERO))?;
-            let (found, passed) = (!self.events.is_empty(), begin.elapsed());
+            let found = !self.events.is_empty();
             if found || passed > limit {
-                break (found, passed);
+                break found;
             }
             std::hint::spin_loop();
+            // Before the next look, and not after it: whoever was kept from the processor here for longer than the limit
+            // looks once more, and does not take for idle a peer that has answered meanwhile.
+            passed = begin.elapsed();
         };
         spin.record(found);
         self.timeout = self.timeout.map(|timeout| timeout.saturating_sub(passed));
