@@ -216,6 +216,20 @@ def test_a_socket_that_is_given(parity):
     parity(body)
 
 
+@pytest.mark.ferrio_only("asyncio takes a peer without a name for none")
+def test_one_of_a_pair_needs_no_address(parity):
+    async def body(case):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with theirs:
+            async with endpoint(case, sock=ours) as (transport, _):
+                transport.sendto(b"hello")
+                case(theirs.recv(100))
+
+    recorded, errors = parity(body)
+    assert b"hello" in recorded
+    assert not errors
+
+
 def test_options(parity):
     async def body(case):
         async with endpoint(local_addr=("127.0.0.1", 0), reuse_port=True, allow_broadcast=True) as (transport, _):

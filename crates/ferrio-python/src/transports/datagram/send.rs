@@ -166,7 +166,8 @@ impl DatagramTransport {
     fn send_now(&self, data: &Bound<'_, PyAny>, to: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = data.py();
         let fd = self.source.fd();
-        let sent = if self.connected {
+        // Who has a peer without a name, such as one of a pair of Unix sockets, need not name it.
+        let sent = if self.connected || (to.is_none() && self.peer_name.is_some()) {
             with_bytes(data, |bytes| socket::send(fd, bytes))?
         } else if let Some(to) = self.numeric(to)? {
             with_bytes(data, |bytes| socket::send_to(fd, bytes, &to))?
