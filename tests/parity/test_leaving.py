@@ -296,3 +296,23 @@ def test_other_base_exceptions_are_reported(parity):
     recorded, reported = parity(body)
     assert recorded == ["goes on", "Odd"]
     assert [error for _, error in reported] == [("Odd", "odd")]
+
+
+@pytest.mark.ferrio_only("asyncio waits for ever")
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_waiting_for_the_task_that_left(parity, leaving):
+    """As a program does that cancels its main task after an interrupt, and waits for it."""
+
+    def body(case):
+        async def main():
+            raise leaving
+
+        task = case.loop.create_task(main())
+        for _ in range(2):
+            with pytest.raises(leaving):
+                case.loop.run_until_complete(task)
+            case(task.done(), task.cancel())
+        case(case.loop.run_until_complete(asyncio.sleep(0, "goes on")))
+
+    recorded, _ = parity(body)
+    assert recorded == [(True, False)] * 2 + ["goes on"]

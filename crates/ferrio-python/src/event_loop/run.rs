@@ -43,7 +43,12 @@ impl EventLoop {
             future.setattr(intern!(py, "_log_destroy_pending"), false)?;
         }
         let stop = wrap_stop(py)?;
-        future.call_method1(intern!(py, "add_done_callback"), (&stop,))?;
+        if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            // Whatever it has ended in: what had left the loop then does not leave it a second time.
+            slf.call_method1(intern!(py, "call_soon"), (slf.getattr(intern!(py, "stop"))?,))?;
+        } else {
+            future.call_method1(intern!(py, "add_done_callback"), (&stop,))?;
+        }
         // By its name: a subclass may have its own.
         let result = slf.call_method0(intern!(py, "run_forever"));
         future.call_method1(intern!(py, "remove_done_callback"), (&stop,))?;
