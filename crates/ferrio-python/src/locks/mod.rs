@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`lock`], [`event`], [`condition`], [`semaphore`], [`barrier`] | the classes, each with the frames of its coroutines |
-//! | [`line`] | what the classes have in common: the line of those who wait |
+//! | [`line`](mod@line) | what the classes have in common: the line of those who wait |
 //! | [`waiters`] | the queue of those who wait |
 //! | [`bound`] | the loop that an object belongs to |
 //! | [`scope`] | `async with` for subclasses |
