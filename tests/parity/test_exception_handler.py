@@ -300,7 +300,8 @@ def test_what_is_being_handled(parity, caplog):
 
     def body(case):
         def handler(loop, context):
-            case(context["message"].split(" at ")[0].split(" <")[0], sys.exc_info()[1] is context["exception"])
+            # asyncio shows a callback's arguments in debug mode only, on some versions.
+            case(context["message"].partition("(")[0], sys.exc_info()[1] is context["exception"])
 
         def failing(loop, context):
             raise ValueError("from the handler")
@@ -321,7 +322,7 @@ def test_what_is_being_handled(parity, caplog):
 
     events, _ = parity(body)
     assert events == [
-        ("Exception in callback int()", True),
+        ("Exception in callback int", True),
         ("Future exception was never retrieved", False),
         (None, None, None),
     ]
