@@ -69,6 +69,14 @@ class Remote:
             os.killpg(self._process.pid, number)
 
     def _answer(self) -> dict[str, Any]:
+        try:
+            return self._await_answer()
+        except Failed:
+            # It may hang in a loop that spins, on the core of whoever comes next.
+            self._signal(signal.SIGKILL)
+            raise
+
+    def _await_answer(self) -> dict[str, Any]:
         if not select.select([self._answers], [], [], PATIENCE)[0]:
             raise Failed(f"no end after {PATIENCE:.0f} s")
         line = os.read(self._answers, select.PIPE_BUF)  # an answer is shorter than what a pipe writes at once
