@@ -93,6 +93,7 @@ def test_a_transport_that_cannot_pause(parity):
     class Unstoppable(Transport):
         def pause_reading(self):
             self.record("refuses")
+            # What asyncio's own base class does: readers are to live with it.
             raise NotImplementedError
 
     async def body(case):
