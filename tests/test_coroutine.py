@@ -4,6 +4,8 @@ import asyncio
 import collections.abc
 import gc
 import inspect
+import io
+import traceback
 import types
 import warnings
 import weakref
@@ -147,6 +149,33 @@ class TestKind:
         assert inspect.iscoroutinefunction(sleep)
         coroutine.close()
 
+    def test_states(self, sleep):
+        """As `inspect` tells them apart: by whether it runs, is suspended, or has a frame."""
+        states = []
+        coroutine = sleep(0)
+        states.append(inspect.getcoroutinestate(coroutine))
+        coroutine.send(None)
+        states.append(inspect.getcoroutinestate(coroutine))
+        assert set(inspect.getcoroutinelocals(coroutine)) <= {"delay", "result"}
+        coroutine.close()
+        states.append(inspect.getcoroutinestate(coroutine))
+        assert states == [inspect.CORO_CREATED, inspect.CORO_SUSPENDED, inspect.CORO_CLOSED]
+        assert coroutine.cr_frame is None
+
+    def test_code_and_frame(self, sleep):
+        """What debuggers show: the name, and a place that can be printed."""
+        coroutine = sleep(0)
+        frame, code = coroutine.cr_frame, coroutine.cr_code
+        assert (code.co_name, code.co_qualname) == ("sleep", "sleep")
+        assert code is coroutine.cr_code is frame.f_code
+        assert code.co_flags & inspect.CO_COROUTINE
+        stack = traceback.StackSummary.extract(traceback.walk_stack(frame))
+        assert [(entry.name, entry.lineno) for entry in stack] == [("sleep", code.co_firstlineno)]
+        assert inspect.getframeinfo(frame).function == "sleep"
+        assert frame.f_back is None
+        coroutine.close()
+        assert coroutine.cr_code is code
+
     def test_weak_references_and_names(self, sleep):
         coroutine = sleep(0)
         reference = weakref.ref(coroutine)
@@ -171,6 +200,19 @@ class TestKind:
 
 
 class TestInATask:
+    def test_stack(self, loop, sleep):
+        task = loop.create_task(sleep(1000))
+        turn(loop)
+        assert [frame.f_code.co_name for frame in task.get_stack()] == ["sleep"]
+        file = io.StringIO()
+        task.print_stack(file=file)
+        assert ", in sleep" in file.getvalue()
+        assert "coro=<sleep() running at " in repr(task)
+        task.cancel()
+        turn(loop, 2)
+        assert task.get_stack() == []
+        assert "coro=<sleep() done, defined at " in repr(task)
+
     def test_of_a_task(self, loop, sleep):
         assert loop.run_until_complete(loop.create_task(sleep(0, "direct"))) == "direct"
 

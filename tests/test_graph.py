@@ -13,9 +13,9 @@ def shape(graph):
     """The graph as names: the future's, the functions', and those of who awaits it."""
     future = graph.future
     name = future.get_name() if isinstance(future, asyncio.Task) else "future"
-    # On Python 3.11 a coroutine of ferrio's is awaited by one of Python's, which has a frame.
-    names = [entry.frame.f_code.co_name for entry in graph.call_stack]
-    stack = [function for function in names if function != "wait"]
+    # Without ferrio's coroutines. On Python 3.11 such a one is awaited by one of Python's.
+    codes = [entry.frame.f_code for entry in graph.call_stack]
+    stack = [code.co_name for code in codes if code.co_filename != "<ferrio>" and code.co_name != "wait"]
     return name, stack, sorted(shape(parent) for parent in graph.awaited_by)
 
 

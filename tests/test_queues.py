@@ -92,6 +92,17 @@ def test_maxsize(parity, maxsize):
     parity(body)
 
 
+@pytest.mark.ferrio_only("asyncio makes the queue, and fails when something is put")
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("maxsize", [None, "1", [], object()], ids=repr)
+def test_maxsize_that_is_no_number(parity, name, maxsize):
+    def body(case):
+        case.raised(getattr(package(case), name), maxsize)
+
+    ((kind, _),) = parity(body)[0]
+    assert kind == "TypeError"
+
+
 def test_nothing_is_done_before_the_coroutine_is_driven(parity):
     async def body(case):
         queue = package(case).Queue()

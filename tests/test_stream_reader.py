@@ -45,6 +45,17 @@ def test_what_can_be_fed(parity):
     parity(body)
 
 
+@pytest.mark.parametrize("limit", [None, "1", 0, -1, 1.5, 1 << 70, -(1 << 70)], ids=repr)
+def test_what_a_limit_can_be(parity, limit):
+    """None is no number: it does not stand for the default."""
+
+    def body(case):
+        case.raised(package(case).StreamReader, limit=limit, loop=case.loop)
+        case.raised(package(case).StreamReader, limit, case.loop)
+
+    parity(body)
+
+
 def test_limits(parity):
     """A line of the limit's length is no longer than the limit; the newline does not count."""
 

@@ -232,7 +232,7 @@ class TestWhatCannotBeWatched:
         with pytest.raises(ValueError, match="Invalid file object"):
             getattr(loop, method)(wrong, *arguments)
 
-    @pytest.mark.parametrize("number", [-1, -100])
+    @pytest.mark.parametrize("number", [-1, -100, -(1 << 70)])
     @pytest.mark.parametrize("method", ["add_reader", "add_writer"])
     def test_negative_numbers(self, parity, method, number):
         def body(case):

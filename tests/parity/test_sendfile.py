@@ -92,7 +92,7 @@ class TestOverASocket:
         assert parity(body)[0] == [0]
 
     @pytest.mark.parametrize(
-        ("offset", "count"), [(-1, None), ("1", None), (1.0, None), (0, 0), (0, -5), (0, "1"), (0, 1.5)]
+        ("offset", "count"), [(-1, None), (None, None), ("1", None), (1.0, None), (0, 0), (0, -5), (0, "1"), (0, 1.5)]
     )
     def test_wrong_numbers(self, parity, offset, count):
         async def body(case):

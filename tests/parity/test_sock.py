@@ -51,6 +51,17 @@ class TestReceiving:
 
         assert parity(body)[0] == [(True, b"x"), b"x"]
 
+    @pytest.mark.parametrize("size", [(1 << 63) - 1, 1 << 63, 1 << 70, -1, -(1 << 63), None], ids=str)
+    def test_sizes_that_there_are_not(self, parity, size):
+        async def body(case):
+            loop = asyncio.get_running_loop()
+            with connected() as (ours, theirs):
+                theirs.send(b"xyz")
+                kind, _ = await outcome(loop.sock_recv(ours, size))
+                case(kind, ours.recv(3))
+
+        parity(body)
+
     @pytest.mark.parametrize("size", [0, 1, 1 << 20], ids=str)
     def test_sizes(self, parity, size):
         async def body(case):

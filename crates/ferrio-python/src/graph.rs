@@ -1,7 +1,7 @@
 //! Who waits for whom, as `asyncio.graph` tells it.
 //!
-//! Coroutines of ours have no Python frame. They are passed through, so that what they await is found behind them, and
-//! a stack shows the frames that there are.
+//! Coroutines of ours show a frame with the function's name, and are passed through, so that what they await is found
+//! behind them.
 
 use std::ffi::CStr;
 use std::fmt::Write;
@@ -177,7 +177,7 @@ fn node<'py>(
     future_graph_class(py)?.call1((future, PyTuple::new(py, entries)?, PyTuple::new(py, parents)?))
 }
 
-/// The frames of a task that is suspended, the outermost first. A coroutine of ours has none.
+/// The frames of a task that is suspended, the outermost first.
 fn suspended_stack<'py>(future: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
     let py = future.py();
     let mut frames = Vec::new();

@@ -3,6 +3,7 @@
 mod asyncio;
 mod classes;
 mod contexts;
+mod convert;
 mod coroutine;
 mod current;
 mod descriptors;

@@ -8,7 +8,7 @@ use pyo3::types::PyTuple;
 
 use super::awaited::Awaited;
 use super::wrapper::CoroutineWrapper;
-use super::{Coroutine, Stage};
+use super::{Coroutine, Stage, code};
 use crate::asyncio;
 use crate::ffi::coroutine::Step;
 use crate::ffi::send_slots::{Driven, not_begun};
@@ -104,10 +104,16 @@ impl Coroutine {
         self.is_in(py, Stage::Suspended)
     }
 
-    /// None: the body has no Python frame.
+    /// A code object with the name of the function, and nothing in it.
     #[getter]
-    fn cr_frame(&self) -> Option<bool> {
-        None
+    fn cr_code<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        code::code_of(py, self.name.get(py))
+    }
+
+    /// A frame of that code, or None if the coroutine is finished.
+    #[getter]
+    fn cr_frame<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.is_in(py, Stage::Finished) { Ok(None) } else { code::frame_of(py, self.name.get(py)).map(Some) }
     }
 
     /// None: where the coroutine was made is not remembered.

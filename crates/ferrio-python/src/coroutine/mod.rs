@@ -6,6 +6,7 @@
 //! | [`awaited`] | `await object`, for whatever the object is |
 //! | [`methods`] | what Python sees of a coroutine |
 //! | [`body`] | a body written as an `async` block |
+//! | [`code`] | the code object and the frame that it shows |
 //! | [`wrapper`] | what Python gets that asks for `__await__()` |
 //!
 //! A body is a [`Frame`]: a state machine that is stepped when the coroutine is, and says whether it returns or what it
@@ -21,6 +22,7 @@
 
 mod awaited;
 mod body;
+mod code;
 mod methods;
 mod wrapper;
 

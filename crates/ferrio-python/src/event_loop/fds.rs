@@ -170,13 +170,11 @@ impl EventLoop {
 fn fileno(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let py = object.py();
     if object.is_instance_of::<PyInt>() {
-        return object.extract();
+        return number_of(object);
     }
-    let number = object
-        .call_method0(intern!(py, "fileno"))
-        .and_then(|number| py.get_type::<PyInt>().call1((number,)))
-        .and_then(|number| number.extract());
+    let number = object.call_method0(intern!(py, "fileno")).and_then(|number| py.get_type::<PyInt>().call1((number,)));
     match number {
+        Ok(number) => number_of(&number),
         Err(error)
             if error.is_instance_of::<PyAttributeError>(py)
                 || error.is_instance_of::<PyTypeError>(py)
@@ -184,6 +182,16 @@ fn fileno(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         {
             Err(PyValueError::new_err(format!("Invalid file object: {}", object.repr()?)))
         }
+        Err(error) => Err(error),
+    }
+}
+
+/// # Errors
+///
+/// `ValueError` for a negative number that none can be, `OverflowError` for one that is too large.
+fn number_of(number: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    match number.extract() {
+        Err(_) if number.lt(0)? => Err(PyValueError::new_err(format!("Invalid file descriptor: {number}"))),
         result => result,
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 
 use ferrio::net::Transfer;
+use pyo3::exceptions::PyOverflowError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -84,7 +85,8 @@ struct Unfilled<'py>(Bound<'py, PyBytes>);
 
 impl<'py> Unfilled<'py> {
     fn new(py: Python<'py>, room: usize) -> PyResult<Self> {
-        let length = ffi::Py_ssize_t::try_from(room)?;
+        let length = ffi::Py_ssize_t::try_from(room)
+            .map_err(|_| PyOverflowError::new_err("Python int too large to convert to C ssize_t"))?;
         // SAFETY: a null pointer asks for an object whose bytes are not set; returns null with an exception set.
         let bytes =
             unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))? };

@@ -9,6 +9,7 @@ use super::items::Order;
 use super::queue::Queue;
 use crate::asyncio;
 use crate::classes::{self, stands_for};
+use crate::convert::Argument;
 use crate::ffi::newborn;
 use crate::locks::Event;
 use crate::locks::bound::loop_attribute;
@@ -23,9 +24,9 @@ impl Queue {
     }
 
     /// A queue of at most `maxsize` items; of any number if that is not positive.
-    #[pyo3(signature = (maxsize=None))]
-    fn __init__(slf: &Bound<'_, Self>, maxsize: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        Self::initialize(slf, maxsize)
+    #[pyo3(signature = (maxsize=Argument::default()))]
+    fn __init__(slf: &Bound<'_, Self>, maxsize: Argument<'_>) -> PyResult<()> {
+        Self::initialize(slf, maxsize.0)
     }
 
     fn _init(&self, maxsize: &Bound<'_, PyAny>) {

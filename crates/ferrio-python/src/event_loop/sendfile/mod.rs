@@ -28,6 +28,7 @@ use super::EventLoop;
 use super::sock::Socket;
 use super::weak_loop::WeakLoop;
 use crate::asyncio;
+use crate::convert::Argument;
 use crate::coroutine::{Coroutine, await_};
 use crate::transports::{SendingFile, SocketTransport};
 
@@ -42,18 +43,19 @@ impl EventLoop {
     ///
     /// Raises SendfileNotAvailableError for what the kernel cannot send, or reads and sends it if `fallback`.
     #[pyo3(
-        signature = (sock, file, offset=None, count=None, *, fallback=true),
+        signature = (sock, file, offset=Argument::default(), count=None, *, fallback=true),
         text_signature = "($self, sock, file, offset=0, count=None, *, fallback=True)"
     )]
     fn sock_sendfile<'py>(
         slf: &Bound<'py, Self>,
         sock: Bound<'py, PyAny>,
         file: Py<PyAny>,
-        offset: Option<Py<PyAny>>,
+        offset: Argument<'py>,
         count: Option<Py<PyAny>>,
         fallback: bool,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let socket = Socket::new(slf, sock)?;
+        let offset = offset.0.map(Bound::unbind);
         Coroutine::new(slf.py(), "sock_sendfile", async move {
             socket.check()?;
             let part = Part::new(file, offset, count)?;
@@ -93,18 +95,19 @@ impl EventLoop {
     /// Raises RuntimeError if the transport is closing or knows no sendfile, SendfileNotAvailableError for what the
     /// kernel cannot send, or reads and writes it if `fallback`.
     #[pyo3(
-        signature = (transport, file, offset=None, count=None, *, fallback=true),
+        signature = (transport, file, offset=Argument::default(), count=None, *, fallback=true),
         text_signature = "($self, transport, file, offset=0, count=None, *, fallback=True)"
     )]
     fn sendfile<'py>(
         slf: &Bound<'py, Self>,
         transport: Py<PyAny>,
         file: Py<PyAny>,
-        offset: Option<Py<PyAny>>,
+        offset: Argument<'py>,
         count: Option<Py<PyAny>>,
         fallback: bool,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
+        let offset = offset.0.map(Bound::unbind);
         Coroutine::new(slf.py(), "sendfile", async move {
             let part = Part::new(file, offset, count)?;
             let native = Python::attach(|py| {

@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::{DEFAULT_LIMIT, StreamReader, limit_of};
 use crate::classes::stands_for;
+use crate::convert::Argument;
 use crate::ffi::newborn;
 use crate::loop_ref::LoopRef;
 use crate::streams::attributes;
@@ -23,13 +24,9 @@ impl StreamReader {
     /// A reader that messages of up to `limit` bytes can be read from, on `loop` or the current one.
     ///
     /// Raises ValueError unless `limit` is positive.
-    #[pyo3(signature = (limit=None, r#loop=None))]
-    fn __init__(
-        slf: &Bound<'_, Self>,
-        limit: Option<&Bound<'_, PyAny>>,
-        r#loop: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        Self::initialize(slf, limit, r#loop)
+    #[pyo3(signature = (limit=Argument::default(), r#loop=None))]
+    fn __init__(slf: &Bound<'_, Self>, limit: Argument<'_>, r#loop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Self::initialize(slf, limit.0.as_ref(), r#loop)
     }
 
     /// The exception that was set, or None.
