@@ -309,6 +309,40 @@ def test_condition_on_a_foreign_lock(parity):
     parity(tolerant)
 
 
+@SINCE
+def test_condition_on_a_lock_that_is_cancelled_again_and_again(parity):
+    """However often that is, the lock is held when the cancellation is raised."""
+
+    class Stubborn(DuckLock):
+        refusals = 0
+
+        def acquire(self):
+            if self.refusals:
+                self.refusals -= 1
+                raise asyncio.CancelledError(self.refusals)
+            return super().acquire()
+
+    async def body(case):
+        lock = Stubborn(case)
+        condition = package(case).Condition(lock)
+
+        async def waiter():
+            async with condition:
+                await condition.wait()
+
+        task = asyncio.ensure_future(waiter())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel("first")
+        lock.refusals = 100_000
+        try:
+            await task
+        except asyncio.CancelledError as error:
+            case(error.args, lock.refusals, lock.held)
+
+    parity(body)
+
+
 def test_two_conditions_of_one_lock(parity):
     async def body(case):
         aio = package(case)

@@ -196,6 +196,19 @@ struct Reacquire {
     error: Option<Py<PyBaseException>>,
 }
 
+impl Reacquire {
+    fn begin<'py>(&mut self, condition: &Bound<'py, Condition>) -> PyResult<Next<'py>> {
+        let py = condition.py();
+        match condition.get().ours(py) {
+            Some(lock) => self.acquire.insert(Acquire::new(lock, false)).step(py, Ok(py.None().into_bound(py))),
+            None => {
+                self.acquire = None;
+                condition.call_method0(intern!(py, "acquire")).map(Next::Await)
+            }
+        }
+    }
+}
+
 impl Wait {
     #[inline]
     pub(super) fn new(condition: Py<Condition>) -> Self {
@@ -214,32 +227,33 @@ impl Wait {
         Ok(Next::Await(waiter.into_any()))
     }
 
-    /// Begins to take the lock, again and again while cancellations come at once.
+    /// Begins to take the lock, after a wait that ended with `error`, if with any.
     fn reacquire<'py>(&mut self, py: Python<'py>, error: Option<Py<PyBaseException>>) -> PyResult<Next<'py>> {
-        let this = self.condition.bind(py);
-        if let Some(lock) = this.get().ours(py) {
-            let mut acquire = Acquire::new(lock, false);
-            let next = acquire.step(py, Ok(py.None().into_bound(py)));
-            return self.reacquiring(py, Reacquire { acquire: Some(acquire), error }, next);
-        }
-        let coroutine = this.call_method0(intern!(py, "acquire"));
-        self.reacquiring(py, Reacquire { acquire: None, error }, coroutine.map(Next::Await))
+        let mut reacquire = Reacquire { acquire: None, error };
+        let next = reacquire.begin(self.condition.bind(py));
+        self.reacquiring(py, reacquire, next)
     }
 
+    /// Goes on with what came of a step of the acquisition. It begins again as often as it is cancelled.
     fn reacquiring<'py>(
         &mut self,
         py: Python<'py>,
-        reacquire: Reacquire,
-        next: PyResult<Next<'py>>,
+        mut reacquire: Reacquire,
+        mut next: PyResult<Next<'py>>,
     ) -> PyResult<Next<'py>> {
-        match next {
-            Ok(Next::Return(_)) => self.finish(py, reacquire.error),
-            Ok(waits) => {
-                self.stage = Stage::Reacquires(reacquire);
-                Ok(waits)
+        loop {
+            match next {
+                Ok(Next::Return(_)) => return self.finish(py, reacquire.error),
+                Ok(waits) => {
+                    self.stage = Stage::Reacquires(reacquire);
+                    return Ok(waits);
+                }
+                Err(error) if cancelled_error::is(error.value(py)) => {
+                    reacquire.error = Some(error.into_value(py));
+                    next = reacquire.begin(self.condition.bind(py));
+                }
+                Err(error) => return self.fail(py, error),
             }
-            Err(error) if cancelled_error::is(error.value(py)) => self.reacquire(py, Some(error.into_value(py))),
-            Err(error) => self.fail(py, error),
         }
     }
 
