@@ -3,7 +3,10 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import threading
+import time
+import weakref
 
 import pytest
 from support.case import describe
@@ -248,6 +251,28 @@ class TestShutdown:
             case("without a warning")
 
         assert parity(body)[0] == ["without a warning"]
+
+    @pytest.mark.parametrize("timeout", [None, pytest.param(1000, marks=pytest.mark.asyncio_since("3.12", "the timeout"))])
+    def test_a_loop_that_is_closed_before_it_ends(self, loop_factory, caplog, timeout):
+        """Nothing keeps the two."""
+        loop = loop_factory()
+        gate = Gate()
+        loop.run_in_executor(None, gate)
+        executor = loop._default_executor
+        shutdown = loop.create_task(loop.shutdown_default_executor(*([] if timeout is None else [timeout])))
+        turn(loop, 2)
+        gone = weakref.ref(loop), weakref.ref(shutdown)
+        shutdown._log_destroy_pending = False
+        loop.close()
+        gate.leave.set()
+        executor.shutdown()
+        del loop, shutdown
+        ends = time.monotonic() + 10
+        while [ref() for ref in gone] != [None, None]:
+            assert time.monotonic() < ends
+            # The thread that waits for the executor refers to the loop until it has seen the end.
+            time.sleep(0.001)
+            gc.collect()
 
     def test_close_does_not_wait(self, parity):
         def body(case):

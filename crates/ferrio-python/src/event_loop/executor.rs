@@ -3,11 +3,12 @@
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyRuntimeWarning, PyTypeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, intern};
 
 use super::EventLoop;
 use super::schedule::check_callback;
+use super::weak_loop::WeakLoop;
 use crate::coroutine::{Coroutine, await_};
 use crate::futures::Future;
 use crate::tasks::wrap_future;
@@ -70,11 +71,10 @@ impl EventLoop {
     /// Waits for the default executor's threads, at most `timeout` seconds (asyncio 3.12), and refuses new work for it.
     #[pyo3(signature = (timeout=None))]
     fn shutdown_default_executor<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, Coroutine>> {
-        let this = slf.clone().unbind();
+        let event_loop = WeakLoop::new(slf)?;
         Coroutine::new(slf.py(), "shutdown_default_executor", async move {
-            let shutdown = Python::attach(|py| Shutdown::begin(this.bind(py), timeout))?;
-            let Some(shutdown) = shutdown else { return Python::attach(|py| Ok(py.None())) };
-            let done = Python::attach(|py| shutdown.done.clone_ref(py).into_any());
+            let begun = Python::attach(|py| Shutdown::begin(&event_loop.get(py)?, timeout))?;
+            let Some((shutdown, done)) = begun else { return Python::attach(|py| Ok(py.None())) };
             let result = await_(done).await;
             Python::attach(|py| shutdown.end(py, result, timeout))
         })
@@ -90,13 +90,13 @@ impl EventLoop {
 struct Shutdown {
     executor: Py<PyAny>,
     thread: Py<PyAny>,
-    /// True once the executor has ended, False once the time is up.
-    done: Py<Future>,
-    timer: Option<Py<PyAny>>,
+    /// Weak, as the loop is to the body: the timer refers to the future that the body awaits.
+    timer: Option<Py<PyWeakrefReference>>,
 }
 
 impl Shutdown {
-    fn begin(event_loop: &Bound<'_, EventLoop>, timeout: Option<f64>) -> PyResult<Option<Self>> {
+    /// Begins to wait, if there is an executor. The future is true once it has ended, false once the time is up.
+    fn begin(event_loop: &Bound<'_, EventLoop>, timeout: Option<f64>) -> PyResult<Option<(Self, Py<PyAny>)>> {
         let py = event_loop.py();
         let executor = event_loop.get().executor.with(py, |own| {
             own.shut_down = true;
@@ -108,7 +108,8 @@ impl Shutdown {
         let timer = match timeout {
             Some(timeout) => {
                 let arguments = (timeout, &settle, &done, false);
-                Some(event_loop.call_method1(intern!(py, "call_later"), arguments)?.unbind())
+                let timer = event_loop.call_method1(intern!(py, "call_later"), arguments)?;
+                Some(PyWeakrefReference::new(&timer)?.unbind())
             }
             None => None,
         };
@@ -133,12 +134,12 @@ impl Shutdown {
         keywords.set_item("target", PyCFunction::new_closure(py, None, None, join)?)?;
         let thread = py.import("threading")?.call_method("Thread", (), Some(&keywords))?;
         thread.call_method0("start")?;
-        Ok(Some(Self { executor, thread: thread.unbind(), done: done.unbind(), timer }))
+        Ok(Some((Self { executor, thread: thread.unbind(), timer }, done.into_any().unbind())))
     }
 
     fn end(self, py: Python<'_>, result: PyResult<Py<PyAny>>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        if let Some(timer) = &self.timer {
-            timer.bind(py).call_method0("cancel")?;
+        if let Some(timer) = self.timer.and_then(|timer| timer.bind(py).upgrade()) {
+            timer.call_method0(intern!(py, "cancel"))?;
         }
         if result?.is_truthy(py)? {
             self.thread.bind(py).call_method0("join")?;
