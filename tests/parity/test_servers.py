@@ -164,6 +164,18 @@ def test_starting_later(parity):
     parity(body)
 
 
+@pytest.mark.ferrio_only("asyncio raises TypeError, and says from then on that it serves")
+def test_starting_when_closed(parity):
+    async def body(case):
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+        server.close()
+        with pytest.raises(RuntimeError, match="^server <.*> is closed$"):
+            await server.start_serving()
+        case(server.is_serving())
+
+    assert parity(body)[0] == [False]
+
+
 @pytest.mark.asyncio_since("3.14", "an end for the connections of a cancelled server")
 def test_serve_forever(parity):
     async def body(case):

@@ -110,10 +110,13 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// What `listen` reports; `RuntimeError` if the loop is closed.
+    /// What `listen` reports; `RuntimeError` if the server or the loop is closed.
     pub(crate) fn start(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let server = this.get();
+        if server.is_closed(py) {
+            return Err(PyRuntimeError::new_err(format!("server {} is closed", this.repr()?)));
+        }
         if server.serving.replace(py, true) {
             return Ok(());
         }
@@ -221,9 +224,6 @@ impl Server {
         if server.state.with(py, |state| state.forever.is_some()) {
             let text = format!("server {} is already being awaited on serve_forever()", this.repr()?);
             return Err(PyRuntimeError::new_err(text));
-        }
-        if server.is_closed(py) {
-            return Err(PyRuntimeError::new_err(format!("server {} is closed", this.repr()?)));
         }
         Self::start(this)?;
         let forever = Py::new(py, server.future(py)?)?;
