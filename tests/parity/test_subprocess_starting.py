@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import subprocess
 import sys
@@ -210,6 +211,42 @@ def test_a_pipe_that_cannot_be_connected(parity, monkeypatch, name):
     monkeypatch.setattr(subprocess, "Popen", Popen)
     assert parity(body) == ([("ValueError", "I/O operation on closed file"), (-9, True, True, True)], [])
     gc.collect()
+
+
+@pytest.mark.ferrio_only("asyncio leaves the process running")
+def test_a_log_that_refuses_the_record(parity, monkeypatch, caplog):
+    """The error is raised when the process has ended."""
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            processes.append(self)
+
+    class Refuses(logging.Filter):
+        def filter(self, record):
+            if "created" in record.getMessage():
+                raise ZeroDivisionError("in the filter")
+            return True
+
+    async def body(case):
+        asyncio.get_running_loop().set_debug(True)
+        try:
+            await start("sleep", "1000", record=case)
+        except ZeroDivisionError as error:
+            case(describe(error))
+        await turns()
+        case(processes.pop().returncode)
+
+    processes = []
+    refuses = Refuses()
+    logger = logging.getLogger("asyncio")
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    caplog.set_level(logging.DEBUG, "asyncio")
+    logger.addFilter(refuses)
+    try:
+        assert parity(body)[0] == [("ZeroDivisionError", "in the filter"), -9]
+    finally:
+        logger.removeFilter(refuses)
 
 
 @pytest.mark.ferrio_only("asyncio leaks the process that it has no descriptor for")

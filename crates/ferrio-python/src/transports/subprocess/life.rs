@@ -115,11 +115,11 @@ impl SubprocessTransport {
             state: GilCell::new(State { beginning: Some(beginning.clone().unbind()), ..State::default() }),
         };
         let this = newborn::make(py, transport)?.into_bound(py);
-        Self::log_created(&this, new.arguments)?;
+        let logged = Self::log_created(&this, new.arguments);
         let connected = Self::connect_pipes(&this);
         core.push(py, runnable::<Begin>(this.clone().unbind()));
         let watched = Self::watch(&this);
-        if let Err(error) = connected.and(watched) {
+        if let Err(error) = logged.and(connected).and(watched) {
             Self::fail_to_begin(&this, error)?;
         }
         Ok((this, beginning))
