@@ -165,8 +165,9 @@ unsafe extern "C" fn call_method(
     count: usize,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter calls this with its lock held, by the rules of a vectorcall, which are handed on; the globals
-    // of the function are a dictionary that holds the method, unless a program has taken it out.
+    // SAFETY: the interpreter calls this with its lock held, by the rules of a vectorcall, which are handed on; the
+    // globals of the function are a dictionary that holds the method, unless a program has taken it out. It may do that
+    // in the call too, so the method is kept.
     unsafe {
         let py = Python::assume_attached();
         let globals = ffi::PyFunction_GetGlobals(function);
@@ -177,6 +178,7 @@ unsafe extern "C" fn call_method(
             }
             return std::ptr::null_mut();
         }
+        let _kept = Borrowed::from_ptr(py, method).to_owned();
         ffi::PyObject_Vectorcall(method, arguments, count, names)
     }
 }

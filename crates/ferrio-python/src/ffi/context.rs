@@ -36,10 +36,22 @@ pub(crate) fn run_in<R>(context: Borrowed<'_, '_, PyAny>, f: impl FnOnce() -> R)
     if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
         return Err(PyErr::fetch(py));
     }
+    let entered = Entered(context);
     let result = f();
-    // SAFETY: as above.
-    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 {
-        PyErr::fetch(py).write_unraisable(py, None);
-    }
+    drop(entered);
     Ok(result)
+}
+
+/// A context that is left when this goes, be it with a panic.
+struct Entered<'a, 'py>(Borrowed<'a, 'py, PyAny>);
+
+impl Drop for Entered<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        let py = self.0.py();
+        // SAFETY: a live object; the function checks what it is, and sets an exception when it fails.
+        if unsafe { ffi::PyContext_Exit(self.0.as_ptr()) } < 0 {
+            PyErr::fetch(py).write_unraisable(py, None);
+        }
+    }
 }
