@@ -12,14 +12,14 @@ use std::thread;
 
 use slab::Slab;
 
-use crate::engine::{AbortHandle, current_or_panic, spawn_task};
+use crate::engine::{AbortHandle, contain_drop, current_or_panic, spawn_task};
 use crate::task::JoinHandle;
 
 /// Runs `body` and the tasks that it spawns into its group, and is done when all of them are.
 ///
 /// The first that fails, `body` or a task, ends the group: `body` is dropped where it waits, the tasks are
-/// [aborted](JoinHandle::abort), and the error is returned when none is left. A panic of a task ends it just so, and goes
-/// on from here. So nothing that was spawned into a group outlives it.
+/// [aborted](JoinHandle::abort), and the error is returned when none is left. A panic ends it just so, and goes on from
+/// here. So nothing that was spawned into a group outlives it.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ use crate::task::JoinHandle;
 ///
 /// # Panics
 ///
-/// With the panic of a task.
+/// With the first panic of `body` or of a task.
 ///
 /// # Cancel safety
 ///
@@ -53,7 +53,7 @@ use crate::task::JoinHandle;
 pub async fn task_group<T, E: 'static>(body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<T, E>) -> Result<T, E> {
     let group = TaskGroup(Rc::new(Shared::new()));
     let _end = AbortOnDrop(&group.0);
-    let mut body = pin!(Some(body(&group)));
+    let mut body = pin!(Some(catch_panic(async { body(&group).await })));
     let mut output = None;
     let failure = poll_fn(|cx| {
         group.0.listen(cx);
@@ -62,12 +62,13 @@ pub async fn task_group<T, E: 'static>(body: impl AsyncFnOnce(&TaskGroup<E>) -> 
         {
             body.set(None);
             match result {
-                Ok(value) => output = Some(value),
-                Err(error) => group.0.fail(Failure::Error(error)),
+                Ok(Ok(value)) => output = Some(value),
+                Ok(Err(error)) => group.0.fail(Failure::Error(error)),
+                Err(payload) => group.0.fail(Failure::Panic(payload)),
             }
         }
         if group.0.is_failed() {
-            body.set(None);
+            contain_drop(|| body.set(None));
         }
         if body.is_some() || group.0.has_members() {
             return Poll::Pending;
@@ -246,7 +247,10 @@ async fn catch_panic<F: Future>(future: F) -> thread::Result<F::Output> {
         }));
         match poll {
             Ok(poll) => poll.map(Ok),
-            Err(payload) => Poll::Ready(Err(payload)),
+            Err(payload) => {
+                contain_drop(|| future.set(None));
+                Poll::Ready(Err(payload))
+            }
         }
     })
     .await

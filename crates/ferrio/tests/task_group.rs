@@ -185,10 +185,23 @@ fn a_panic_of_the_body_ends_the_tasks() {
             Result::Ok(())
         }));
         assert_eq!(message(catch_unwind_async(&mut group).await.unwrap_err()), "the body's");
-        yield_now().await;
         assert_eq!(log.take(), ["a", "a is gone"]);
     })
     .unwrap();
+}
+
+#[test]
+fn a_body_whose_destructor_panics_ends_with_the_first_failure() {
+    let log = Log::default();
+    let result: Result<()> = run(task_group(async |group| {
+        group.spawn(noted(log.clone(), "a", "a is gone", pending()));
+        group.spawn(fails("a task's"));
+        let _bomb = Bomb;
+        pending().await
+    }))
+    .unwrap();
+    assert_eq!(result, Err("a task's"));
+    assert_eq!(log.take(), ["a", "a is gone"]);
 }
 
 #[test]

@@ -51,5 +51,5 @@ pub use reactor::{Direction, Reactor, SourceKey};
 pub use runnable::{Flow, Runnable, SendRunnable, Vtable, Work};
 pub use signals::Signals;
 pub use stats::Stats;
-pub(crate) use task::{AbortHandle, Task, lend, spawn as spawn_task};
+pub(crate) use task::{AbortHandle, Task, contain_drop, lend, spawn as spawn_task};
 pub use timers::{TimerKey, Timers};

@@ -30,8 +30,8 @@ impl<T> Drop for Contained<T> {
     }
 }
 
-/// Runs destructors.
-pub(super) fn contain_drop(drop: impl FnOnce()) {
+/// Runs destructors, and ends their panics here.
+pub(crate) fn contain_drop(drop: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(drop)) {
         // Its destructor could panic again.
         std::mem::forget(payload);

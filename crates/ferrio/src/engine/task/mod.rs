@@ -29,6 +29,7 @@ use std::task::{Context, Poll};
 use std::thread::{self, ThreadId};
 
 pub(super) use contained::Contained;
+pub(crate) use contained::contain_drop;
 pub(crate) use raw::{AbortHandle, lend};
 pub(super) use registry::Registry;
 
