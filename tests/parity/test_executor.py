@@ -252,14 +252,15 @@ class TestShutdown:
 
         assert parity(body)[0] == ["without a warning"]
 
-    @pytest.mark.parametrize("timeout", [None, pytest.param(1000, marks=pytest.mark.asyncio_since("3.12", "the timeout"))])
-    def test_a_loop_that_is_closed_before_it_ends(self, loop_factory, caplog, timeout):
+    @pytest.mark.asyncio_since("3.12", "the timeout")
+    @pytest.mark.parametrize("timeout", [None, 1000])
+    def test_a_loop_that_is_closed_before_it_ends(self, loop_factory, timeout):
         """Nothing keeps the two."""
         loop = loop_factory()
         gate = Gate()
         loop.run_in_executor(None, gate)
         executor = loop._default_executor
-        shutdown = loop.create_task(loop.shutdown_default_executor(*([] if timeout is None else [timeout])))
+        shutdown = loop.create_task(loop.shutdown_default_executor(timeout))
         turn(loop, 2)
         gone = weakref.ref(loop), weakref.ref(shutdown)
         shutdown._log_destroy_pending = False

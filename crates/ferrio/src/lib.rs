@@ -19,6 +19,20 @@
 //! Tasks take turns on one thread, so neither they nor what they share need locks or `Send`. What runs when is fixed in
 //! one place, [`engine::EventLoop::run_once`].
 //!
+//! # What to count on
+//!
+//! - *Dropping* a future of this crate ends what it waits for, and loses nothing but what its section on cancel safety
+//!   names. Dropping a [`JoinHandle`] detaches its task. What is spawned into a [`task_group()`] ends with that.
+//! - *Closing* a loop, as [`run()`] does in the end, drops all its tasks where they wait. Who awaits one is told
+//!   [`Aborted`].
+//! - *Panics* of a task end that task, and go on where its handle is awaited. The loop and the other tasks live on.
+//! - *Threads:* a future of this crate belongs to the thread whose loop it was first polled on. What may go to other
+//!   threads is `Send`: wakers, [`engine::LoopHandle`], and a [`JoinHandle`] if its output may. What blocks has a thread
+//!   in [`unblock()`].
+//! - *Nesting:* [`run()`] panics inside of a loop. [`run_on`] drives a loop from anywhere on its thread, also from one
+//!   of its own tasks or from those of another.
+//! - *Platform:* Linux, and Rust 1.90 or newer. There are no features to choose.
+//!
 //! # The map
 //!
 //! | floor | what |
@@ -32,6 +46,10 @@
 //! [`engine::Runnable`] and [`engine::Park`]. A loop that an embedder drives runs native tasks as well: [`spawn_on`].
 
 #![forbid(unsafe_op_in_unsafe_fn)]
+#![warn(missing_debug_implementations)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("ferrio runs on Linux only");
 
 pub mod engine;
 pub mod net;

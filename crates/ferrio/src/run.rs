@@ -57,7 +57,8 @@ impl Drop for Closing {
 
 /// Runs `event_loop` on this thread until `future` is done; other tasks stay where they are, for the next run.
 ///
-/// For loops with a [`Clock`] of one's own, and for more than one run of a loop.
+/// For loops with a [`Clock`] of one's own, and for more than one run of a loop. Runs may be nested: in a task of the
+/// loop the call blocks that task, while the others take their turns.
 ///
 /// # Errors
 ///

@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use common::tasks::{Note, message};
-use common::{Log, stepped};
+use common::{Log, SECOND, secs, stepped};
 use ferrio::engine::EventLoop;
-use ferrio::{run, run_on, spawn, yield_now};
+use ferrio::{run, run_on, sleep, spawn, yield_now};
 
 #[test]
 fn run_returns_what_the_future_does_and_may_borrow() {
@@ -69,6 +69,24 @@ fn what_is_left_when_run_ends_is_dropped_with_its_loop_still_there() {
     })
     .unwrap();
     assert!(refused.get());
+}
+
+#[test]
+fn a_task_may_run_its_own_loop_and_another_one() {
+    let (event_loop, other) = (stepped(), stepped());
+    let (own, inner) = (Rc::clone(&event_loop), Rc::clone(&other));
+    let result = run_on(&event_loop, async move {
+        let task = spawn(async {
+            sleep(secs(2)).await;
+            2
+        });
+        let nested = run_on(&own, async { (sleep(secs(1)).await, task.await).1 }).unwrap();
+        run_on(&inner, sleep(secs(5))).unwrap();
+        sleep(secs(1)).await;
+        nested
+    });
+    assert_eq!(result.unwrap(), Ok(2));
+    assert_eq!((event_loop.clock().now(), other.clock().now()), (3 * SECOND, 5 * SECOND));
 }
 
 #[test]

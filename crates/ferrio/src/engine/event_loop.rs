@@ -1,6 +1,7 @@
 //! One turn of the loop.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -342,7 +343,18 @@ pub(crate) fn current_or_panic() -> Rc<EventLoop> {
     }
 }
 
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("clock", &self.clock)
+            .field("ready", &self.ready.len())
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
 /// While it lives, its loop is the thread's current one.
+#[derive(Debug)]
 #[must_use]
 pub struct Entered {
     previous: Option<Rc<EventLoop>>,

@@ -11,6 +11,7 @@ use crate::sys::{Events, Poller};
 ///
 /// It is `Send`, and borrows nothing that the loop's thread needs meanwhile, so an embedder may release its interpreter
 /// around [`now`](Self::now).
+#[derive(Debug)]
 pub struct Wait<'a> {
     pub(super) poller: &'a Poller,
     pub(super) events: &'a mut Events,

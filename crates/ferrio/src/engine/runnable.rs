@@ -67,6 +67,10 @@ pub trait Work {
 /// Something to run once, on the loop's thread.
 ///
 /// A native task, a callback of another language and a task's step are all this, in one queue.
+///
+/// # Panics
+///
+/// Cloning the step of a native task panics: a step runs once.
 #[derive(Debug)]
 pub struct Runnable {
     data: NonNull<()>,

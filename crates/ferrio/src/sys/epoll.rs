@@ -4,6 +4,7 @@
 //! system calls where one is needed, and `mio` is edge-triggered only, which cannot express `add_reader` on a
 //! descriptor whose reader takes what it likes. This file is the whole of what they would do for us.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,9 +60,9 @@ pub struct Events {
 }
 
 impl Events {
-    /// Room for `capacity` events a wait; what does not fit is reported by the next.
+    /// Room for `capacity` events a wait, one at least; what does not fit is reported by the next.
     pub fn with_capacity(capacity: usize) -> Self {
-        let empty = libc::epoll_event { events: 0, u64: 0 };
+        let (empty, capacity) = (libc::epoll_event { events: 0, u64: 0 }, capacity.max(1));
         Self { buffer: vec![empty; capacity].into(), limit: capacity, filled: 0 }
     }
 
@@ -90,6 +91,16 @@ impl Events {
     /// Forgets the events of the last wait.
     pub fn clear(&mut self) {
         self.filled = 0;
+    }
+
+    fn most(&self) -> libc::c_int {
+        libc::c_int::try_from(self.limit).unwrap_or(libc::c_int::MAX)
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
@@ -152,7 +163,7 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if `fd` is not registered, `EBADF` if it is not open.
+    /// `ENOENT` if `fd` is not registered, `EBADF` if it is not open, `NotConnected` in the child of a fork.
     pub fn delete(&self, fd: RawFd) -> io::Result<()> {
         self.check_owner()?;
         Ok(epoll::delete(&self.epoll, borrow(fd)?)?)
@@ -229,10 +240,4 @@ fn borrow<'a>(fd: RawFd) -> io::Result<BorrowedFd<'a>> {
     // SAFETY: not -1, the one value that a BorrowedFd must not have. Nothing but an `epoll_ctl` is done with it, which
     // answers EBADF for a descriptor that is not open.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
-}
-
-impl Events {
-    fn most(&self) -> libc::c_int {
-        libc::c_int::try_from(self.limit).unwrap_or(libc::c_int::MAX)
-    }
 }
