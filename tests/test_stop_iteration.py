@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import sys
 import weakref
 
 import pytest
@@ -46,20 +47,47 @@ def test_kept(loop):
     assert len(set(map(id, kept))) == 100
 
 
-def test_used_again(loop):
+@pytest.mark.parametrize("make", [lambda number: [number], lambda number: number, str, lambda number: b"%d" % number])
+def test_used_again(loop, make):
+    """What one is changed into by hand, the next one is not."""
     for number in range(100):
-        assert ended(loop, number).args == (number,)
-        stop = ended(loop, [number])
+        assert ended(loop, make(number)).args == (make(number),)
+        stop = ended(loop, make(number))
         stop.note = number
         stop.add_note("a note")
         stop.__cause__ = ValueError(number)
         stop.value = "changed"
         stop.args = ("changed",)
         del stop
-        stop = ended(loop, number)
+        stop = ended(loop, make(number))
         assert not hasattr(stop, "note")
         assert not hasattr(stop, "__notes__")
-        assert (stop.value, stop.args, stop.__cause__) == (number, (number,), None)
+        assert (stop.value, stop.args, stop.__cause__) == (make(number), (make(number),), None)
+        assert stop.__suppress_context__ is False
+
+
+def test_changed_arguments(loop):
+    """The tuple of arguments that somebody keeps stays as it is, and one that was replaced is not used again."""
+    kept = ended(loop, 1).args
+    assert ended(loop, 2).args == (2,)
+    assert kept == (1,)
+    for arguments in [(), (1, 2), (Value(),)]:
+        stop = ended(loop, 3)
+        stop.args = arguments
+        del stop
+        assert ended(loop, 4).args == (4,)
+    stop = ended(loop, 5)
+    stop.__suppress_context__ = True
+    del stop
+    assert ended(loop, 6).__suppress_context__ is False
+
+
+def test_keeps_little(loop):
+    """A large result goes with whoever has it, too."""
+    data = bytes(100_000)
+    before = sys.getrefcount(data)
+    assert ended(loop, data).value is data
+    assert sys.getrefcount(data) == before
 
 
 def test_keeps_nothing_alive(loop):

@@ -8,7 +8,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyTuple, PyType};
+use pyo3::types::{PyTuple, PyType};
 
 use super::cell::GilCell;
 
@@ -28,7 +28,7 @@ pub(crate) fn with_value(value: Bound<'_, PyAny>) -> PyErr {
 #[inline]
 pub(super) fn raise(value: Bound<'_, PyAny>) {
     let py = value.py();
-    let exception = if value.is(PyBool::new(py, true).as_any()) { with_true(value) } else { Brief::make(value) };
+    let exception = if is_atom(&value) { with_atom(value) } else { Brief::make(value) };
     match exception {
         // SAFETY: the two references that are given away are owned: the class's own and that of the exception.
         #[allow(deprecated, reason = "what replaces it is there from Python 3.12 on")]
@@ -40,19 +40,65 @@ pub(super) fn raise(value: Bound<'_, PyAny>) {
     }
 }
 
-/// The exception for True, which is what locks and events return: one serves again and again, unless somebody who
-/// drives an iterator by hand has kept it, or changed it.
-fn with_true(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    static KEPT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let kept = KEPT.get_or_try_init(value.py(), || make(&value).map(Bound::unbind))?.bind(value.py());
-    // SAFETY: the object is alive, and was made as a `StopIteration` by `make`.
-    let is_untouched = unsafe {
-        let fields = &*kept.as_ptr().cast::<ffi::PyStopIterationObject>();
-        ffi::Py_REFCNT(kept.as_ptr()) == 1
-            && [fields.dict, fields.notes, fields.traceback, fields.context, fields.cause].iter().all(|it| it.is_null())
-            && fields.value == value.as_ptr()
-    };
-    if is_untouched { Ok(kept.clone()) } else { Brief::make(value) }
+/// The longest `bytes` and `str` that are atoms, in bytes and characters: one may be kept for a while.
+const LONGEST_ATOM: ffi::Py_ssize_t = 4096;
+
+/// Whether nobody can see when the value goes, and there is nothing in it: what locks and events return, and most of
+/// what is read from streams.
+#[inline]
+fn is_atom(value: &Bound<'_, PyAny>) -> bool {
+    let value = value.as_ptr();
+    // SAFETY: the object is alive, and its size is read when its class is known.
+    unsafe {
+        if ffi::PyBytes_CheckExact(value) != 0 {
+            return ffi::Py_SIZE(value) <= LONGEST_ATOM;
+        }
+        if ffi::PyUnicode_CheckExact(value) != 0 {
+            return ffi::PyUnicode_GET_LENGTH(value) <= LONGEST_ATOM;
+        }
+        ffi::PyBool_Check(value) != 0 || ffi::PyLong_CheckExact(value) != 0
+    }
+}
+
+/// The exception for an atom: one serves again and again, and has the last value until then; unless somebody who drives
+/// an iterator by hand has kept it, or put something into it. What was put into it, as the traceback by `next()`, goes when
+/// the next one is made.
+#[inline]
+fn with_atom(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let py = value.py();
+    let Some(kept) = KEPT.take(py) else { return keep_new(value) };
+    let kept = kept.into_bound(py);
+    // SAFETY: the object is alive, and was made as a `StopIteration` by `make`. Nobody else has it, or the tuple of its
+    // argument. What the value takes the place of is an atom, unless somebody has put something else there, and goes when
+    // the object is whole.
+    unsafe {
+        let fields = kept.as_ptr().cast::<ffi::PyStopIterationObject>();
+        let is_untouched = ffi::Py_REFCNT(kept.as_ptr()) == 1
+            && is_bare(fields)
+            && (&raw const (*fields).suppress_context).cast::<u8>().read() == 0;
+        if !is_untouched {
+            return keep_new(value);
+        }
+        let arguments = (*fields).args;
+        if (*fields).value != value.as_ptr() || ffi::PyTuple_GET_ITEM(arguments, 0) != value.as_ptr() {
+            let argument = ffi::PyTuple_GET_ITEM(arguments, 0);
+            ffi::PyTuple_SET_ITEM(arguments, 0, value.clone().into_ptr());
+            let former = std::mem::replace(&mut (*fields).value, value.into_ptr());
+            ffi::Py_XDECREF(argument);
+            ffi::Py_XDECREF(former);
+        }
+    }
+    drop(KEPT.replace(py, Some(kept.clone().unbind())));
+    Ok(kept)
+}
+
+static KEPT: GilCell<Option<Py<PyAny>>> = GilCell::new(None);
+
+#[cold]
+fn keep_new(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let exception = make(&value)?;
+    drop(KEPT.replace(value.py(), Some(exception.clone().unbind())));
+    Ok(exception)
 }
 
 /// A class of `StopIteration` whose memory is used again.
@@ -63,7 +109,7 @@ fn with_true(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
 struct Brief;
 
 /// How many objects are kept. One is enough, but where the end of a value awaits others.
-const KEPT: usize = 16;
+const MOST_FREE: usize = 16;
 
 static FREE: GilCell<Vec<Free>> = GilCell::new(Vec::new());
 
@@ -144,16 +190,9 @@ impl Brief {
             let py = Python::assume_attached();
             let class = ffi::Py_TYPE(object);
             let fields = object.cast::<ffi::PyStopIterationObject>();
-            let arguments = (*fields).args;
-            let is_plain = [(*fields).dict, (*fields).notes, (*fields).traceback, (*fields).context, (*fields).cause]
-                .iter()
-                .all(|field| field.is_null())
-                && !arguments.is_null()
-                && ffi::Py_REFCNT(arguments) == 1
-                && ffi::PyTuple_CheckExact(arguments) != 0
-                && ffi::PyTuple_GET_SIZE(arguments) == 1;
-            if is_plain && FREE.with(py, |free| free.len() < KEPT) {
+            if is_bare(fields) && FREE.with(py, |free| free.len() < MOST_FREE) {
                 ffi::PyObject_GC_UnTrack(object.cast());
+                let arguments = (*fields).args;
                 let argument = ffi::PyTuple_GET_ITEM(arguments, 0);
                 ffi::PyTuple_SET_ITEM(arguments, 0, ptr::null_mut());
                 let value = std::mem::replace(&mut (*fields).value, ptr::null_mut());
@@ -168,6 +207,28 @@ impl Brief {
             }
             ffi::Py_DECREF(class.cast());
         }
+    }
+}
+
+/// Whether there is nothing in the exception but its value and the tuple of one argument, which nobody else has.
+///
+/// # Safety
+///
+/// It is a `StopIteration`, alive or on its way out.
+#[inline]
+unsafe fn is_bare(exception: *const ffi::PyStopIterationObject) -> bool {
+    // SAFETY: as the function's; the tuple is looked at when it is known to be one.
+    unsafe {
+        let arguments = (*exception).args;
+        (*exception).dict.is_null()
+            && (*exception).notes.is_null()
+            && (*exception).traceback.is_null()
+            && (*exception).context.is_null()
+            && (*exception).cause.is_null()
+            && !arguments.is_null()
+            && ffi::Py_REFCNT(arguments) == 1
+            && ffi::PyTuple_CheckExact(arguments) != 0
+            && ffi::PyTuple_GET_SIZE(arguments) == 1
     }
 }
 
