@@ -138,7 +138,7 @@ impl EventLoop {
             core: slf.as_super(),
             endpoint: Endpoint::Socket(rawsock),
             protocol: secure.clone().into_any(),
-            context: LazyContext::new(py, None)?,
+            context: Some(LazyContext::new(py, None)?),
             peer: None,
             has_nodelay: false,
             waiter: None,

@@ -7,8 +7,8 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
 use super::notify::Notify;
+use crate::contexts::LazyContext;
 use crate::ffi::runnable::Waiter;
-use crate::handles::CallbackContext;
 
 /// One that waits.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) enum Callback {
     /// An object of ours and what it does, see [`Notify`].
     Notify(Notify),
     /// A callable, to be called with the future in a context.
-    Call(Py<PyAny>, CallbackContext),
+    Call(Py<PyAny>, LazyContext),
 }
 
 impl Callback {

@@ -8,8 +8,8 @@ use pyo3::types::PyInt;
 
 use super::Future;
 use super::callbacks::{Callback, Callbacks};
+use crate::contexts::LazyContext;
 use crate::ffi::method::{CallArguments, FastMethod};
-use crate::handles::CallbackContext;
 
 /// `Future.add_done_callback`.
 pub(crate) struct AddDoneCallback;
@@ -38,7 +38,7 @@ impl FastMethod for AddDoneCallback {
             context = Some(value.to_owned()).filter(|context| !context.is_none());
         }
         Future::check_initialized(this)?;
-        let context = CallbackContext::new(py, context.map(Bound::unbind))?;
+        let context = LazyContext::new(py, context.map(Bound::unbind))?;
         Future::add_callback(this, Callback::Call(function.to_owned().unbind(), context))?;
         Ok(py.None().into_bound(py))
     }
@@ -111,7 +111,7 @@ impl Future {
         let inner = &this.get().inner;
         for index in 0.. {
             let hidden = inner.with(py, |inner| match inner.callbacks.iter().nth(index) {
-                Some(Callback::Call(_, context @ CallbackContext::Copy(_))) => Some(Some(context.clone_ref(py))),
+                Some(Callback::Call(_, context @ LazyContext::Copy(..))) => Some(Some(context.clone_ref(py))),
                 Some(_) => Some(None),
                 None => None,
             });
@@ -120,14 +120,16 @@ impl Future {
                 Some(None) => continue,
                 Some(Some(hidden)) => hidden,
             };
-            let known = CallbackContext::Known(hidden.make(py)?.unbind());
+            let made = hidden.make(py)?;
             hidden.dispose(py);
             // The collector can have run, and with it whatever code.
             let unused = inner.with(py, |inner| match inner.callbacks.iter_mut().nth(index) {
-                Some(Callback::Call(_, context @ CallbackContext::Copy(_))) => std::mem::replace(context, known),
-                _ => known,
+                Some(Callback::Call(_, context)) => context.know(&made).ok(),
+                _ => None,
             });
-            unused.dispose(py);
+            if let Some(unused) = unused {
+                unused.dispose(py);
+            }
         }
         Ok(())
     }

@@ -8,8 +8,9 @@ use pyo3::types::{PyString, PyTuple};
 use super::debug::{Origin, callback_source, run_in_debug_mode};
 use super::given::Given;
 use super::sharing::{Running, Sharing};
-use super::work::{Arguments, CallbackContext, Work};
+use super::work::{Arguments, Work};
 use crate::asyncio;
+use crate::contexts::{self, LazyContext};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::pool::{self, Pool, Pooled};
 use crate::ffi::refcount::is_only_reference;
@@ -37,7 +38,7 @@ impl Handle {
         arguments: Arguments,
         context: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        let context = CallbackContext::new(py, context)?;
+        let context = LazyContext::new(py, context)?;
         let origin = if loop_ref.debug(py)? { Some(Box::new(Origin::here(py)?)) } else { None };
         Ok(Self {
             loop_ref,
@@ -62,7 +63,7 @@ impl Handle {
         if !given.loop_object.is(self.loop_ref.bind(py)) {
             return Err(PyTypeError::new_err("a handle keeps the loop that its class was called with"));
         }
-        let context = CallbackContext::new(py, given.context.map(Bound::unbind))?;
+        let context = LazyContext::new(py, given.context.map(Bound::unbind))?;
         let work = Work { callback: given.callback.unbind(), arguments: given.arguments, context };
         self.cancelled.set(py, false);
         if let Some(previous) = self.work.with(py, |place| place.replace(work)) {
@@ -94,7 +95,7 @@ impl Handle {
         core: &Bound<'py, LoopCore>,
         callback: Py<PyAny>,
         arguments: Arguments,
-        context: CallbackContext,
+        context: LazyContext,
     ) -> PyResult<Bound<'py, Self>> {
         pool::make(core.py(), Self::ours_in(core, callback, arguments, context)?)
     }
@@ -106,7 +107,7 @@ impl Handle {
         arguments: Arguments,
         context: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        Self::ours_in(core, callback, arguments, CallbackContext::new(core.py(), context)?)
+        Self::ours_in(core, callback, arguments, LazyContext::new(core.py(), context)?)
     }
 
     #[inline(always)]
@@ -114,7 +115,7 @@ impl Handle {
         core: &Bound<'_, LoopCore>,
         callback: Py<PyAny>,
         arguments: Arguments,
-        context: CallbackContext,
+        context: LazyContext,
     ) -> PyResult<Self> {
         let py = core.py();
         let origin = if core.get().debug.get(py) { Some(Box::new(Origin::here(py)?)) } else { None };
@@ -139,8 +140,8 @@ impl Handle {
         let py = this.py();
         let Some(mut work) = this.get().work.take(py) else { return Flow::Continue };
         let result = match &work.context {
-            CallbackContext::Known(context) => work.call_in(context.bind(py)),
-            CallbackContext::Copy(snapshot) => match snapshot.context(py) {
+            LazyContext::Known(context) => work.call_in(context.bind(py)),
+            LazyContext::Copy(snapshot, ()) => match snapshot.context(py) {
                 Ok(context) => match work.call_in(&context) {
                     Ok(value) => {
                         snapshot.give_back(context);
@@ -148,7 +149,7 @@ impl Handle {
                     }
                     Err(error) => {
                         // The exception handler is called in it.
-                        std::mem::replace(&mut work.context, CallbackContext::Known(context.unbind())).dispose(py);
+                        std::mem::replace(&mut work.context, LazyContext::Known(context.unbind())).dispose(py);
                         Err(error)
                     }
                 },
@@ -171,8 +172,8 @@ impl Handle {
             return Flow::Continue;
         };
         let context = match &work.context {
-            CallbackContext::Known(context) => Ok(context.bind(py).clone()),
-            CallbackContext::Copy(snapshot) => this.get().know_context(py, snapshot),
+            LazyContext::Known(context) => Ok(context.bind(py).clone()),
+            LazyContext::Copy(snapshot, ()) => this.get().know_context(py, snapshot),
         };
         let running = Running::begin(this);
         let result = context.and_then(|context| work.call_in(&context));
@@ -189,19 +190,9 @@ impl Handle {
     /// The handle's context, which is made of `snapshot` unless there is one by now.
     #[inline]
     pub(super) fn know_context<'py>(&self, py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyAny>> {
-        let made = snapshot.context(py)?;
-        let (context, unused) = self.work.with(py, |work| match work {
-            Some(Work { context: CallbackContext::Known(known), .. }) => (known.clone_ref(py).into_bound(py), None),
-            Some(work) => {
-                let known = CallbackContext::Known(made.clone().unbind());
-                (made, Some(std::mem::replace(&mut work.context, known)))
-            }
-            None => (made, None),
-        });
-        if let Some(unused) = unused {
-            unused.dispose(py);
-        }
-        Ok(context)
+        contexts::make_known(py, snapshot, |made| {
+            self.work.with(py, |work| work.as_mut().map(|work| work.context.know(made)))
+        })
     }
 
     #[cold]

@@ -9,8 +9,8 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::given::Given;
 use super::handle::Handle;
 use super::sharing::{self, Sharing};
-use super::work::CallbackContext;
 use crate::asyncio;
+use crate::contexts::LazyContext;
 use crate::ffi::runnable::take_leaving;
 
 #[pymethods]
@@ -55,8 +55,8 @@ impl Handle {
     /// The context that the callback is called in; `None` once the handle is cancelled (asyncio has it since 3.12).
     fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.work.with(py, |work| work.as_ref().map(|work| work.context.clone_ref(py))) {
-            Some(CallbackContext::Known(context)) => Ok(Some(context.into_bound(py))),
-            Some(CallbackContext::Copy(snapshot)) => {
+            Some(LazyContext::Known(context)) => Ok(Some(context.into_bound(py))),
+            Some(LazyContext::Copy(snapshot, ())) => {
                 let context = self.know_context(py, &snapshot);
                 snapshot.dispose(py);
                 context.map(Some)

@@ -24,4 +24,4 @@ mod work;
 pub(crate) use debug::watched;
 pub(crate) use handle::{Handle, RunHandle};
 pub(crate) use timer::{RunTimer, TimerHandle, unless_float};
-pub(crate) use work::{Arguments, CallbackContext};
+pub(crate) use work::Arguments;

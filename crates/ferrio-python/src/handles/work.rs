@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, intern};
 
-use crate::ffi::snapshot::Snapshot;
+use crate::contexts::LazyContext;
 use crate::ffi::{call, context};
 
 /// The arguments of a callback.
@@ -57,65 +57,12 @@ impl Arguments {
     }
 }
 
-/// What a callback is to run in.
-#[derive(Debug)]
-pub(crate) enum CallbackContext {
-    /// A context that somebody may know: it was given, or asked for, or the callback runs in it.
-    Known(Py<PyAny>),
-    /// A copy that nobody has seen yet.
-    Copy(Snapshot),
-}
-
-impl CallbackContext {
-    /// The context that was given, or else a copy of the current one.
-    #[inline]
-    pub(crate) fn new(py: Python<'_>, given: Option<Py<PyAny>>) -> PyResult<Self> {
-        if let Some(context) = given {
-            return Ok(Self::Known(context));
-        }
-        match Snapshot::of_current(py)? {
-            Some(snapshot) => Ok(Self::Copy(snapshot)),
-            None => context::copy_current(py).map(Self::Known),
-        }
-    }
-
-    /// The context, for somebody who keeps it in the place of this.
-    pub(crate) fn make<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self {
-            Self::Known(context) => Ok(context.bind(py).clone()),
-            Self::Copy(snapshot) => snapshot.context(py),
-        }
-    }
-
-    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Known(context) => Self::Known(context.clone_ref(py)),
-            Self::Copy(snapshot) => Self::Copy(snapshot.clone_ref(py)),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn dispose(self, py: Python<'_>) {
-        match self {
-            Self::Known(context) => drop(context.into_bound(py)),
-            Self::Copy(snapshot) => snapshot.dispose(py),
-        }
-    }
-
-    pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::Known(context) => visit.call(context),
-            Self::Copy(snapshot) => snapshot.traverse(visit),
-        }
-    }
-}
-
 /// What a handle calls; taken out as a whole when it is cancelled, so that nothing is kept alive by a handle that is.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) callback: Py<PyAny>,
     pub(super) arguments: Arguments,
-    pub(super) context: CallbackContext,
+    pub(super) context: LazyContext,
 }
 
 impl Work {

@@ -202,7 +202,7 @@ impl Task {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.inner.traverse(visit, |inner, visit| {
             visit.call(&inner.coroutine)?;
-            inner.context.traverse(visit)?;
+            inner.context.iter().try_for_each(|context| context.traverse(visit))?;
             visit.call(&inner.fut_waiter)?;
             match &inner.name {
                 Name::Given(name) => visit.call(name),
@@ -263,7 +263,9 @@ impl Pooled for Task {
     fn dispose(self, py: Python<'_>) {
         let Inner { coroutine, context, fut_waiter, name } = self.inner.into_inner();
         drop(coroutine.map(|coroutine| coroutine.into_bound(py)));
-        context.dispose(py);
+        if let Some(context) = context {
+            context.dispose(py);
+        }
         if fut_waiter.is_some() || matches!(name, Name::Given(_)) {
             attached(py, |_| drop((fut_waiter, name)));
         }

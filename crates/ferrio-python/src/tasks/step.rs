@@ -10,13 +10,13 @@ use super::any_future::cancel;
 use super::task::Task;
 use super::wakeup::{TaskStep, TaskWakeup};
 use crate::asyncio;
-use crate::contexts::HasContext;
+use crate::contexts::{HasContext, LazyContext};
 use crate::current;
 use crate::ffi::context;
 use crate::ffi::coroutine::{self, Step};
 use crate::ffi::runnable::{Job, Waiter, leave, runnable};
 use crate::futures::{Callback, Future, awaited_by};
-use crate::handles::{Arguments, CallbackContext, Handle, RunHandle, watched};
+use crate::handles::{Arguments, Handle, RunHandle, watched};
 use crate::loop_ref::{LoopCore, LoopRef, report};
 
 /// A task in the ready queue that has not begun, or that yielded without waiting for anything.
@@ -310,7 +310,7 @@ fn wait_for_ours(
             let context = this.get().context(py)?.ok_or_else(uninitialized)?;
             let wakeup = Py::new(py, TaskWakeup::new(this.clone().unbind()))?;
             future.get().add_awaited_by(this.as_any())?;
-            Callback::Call(wakeup.into_any(), CallbackContext::Known(context.unbind()))
+            Callback::Call(wakeup.into_any(), LazyContext::Known(context.unbind()))
         }
     };
     this.get().set_fut_waiter(py, Some(yielded.clone().unbind()));

@@ -10,7 +10,7 @@ use super::any_future::cancel;
 use super::step::{self, FirstStep};
 use super::wakeup::TaskStep;
 use crate::asyncio;
-use crate::contexts::{HasContext, LazyContext};
+use crate::contexts::{HasContext, LazyContext, SteppedContext};
 use crate::coroutine::Coroutine;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::runnable::runnable;
@@ -33,7 +33,7 @@ pub(crate) struct Task {
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) coroutine: Option<Py<PyAny>>,
-    pub(super) context: LazyContext,
+    pub(super) context: SteppedContext,
     /// What the task waits for.
     pub(super) fut_waiter: Option<Py<PyAny>>,
     pub(super) name: Name,
@@ -98,7 +98,7 @@ impl Task {
                 let class = context.get_type().name()?;
                 return Err(PyTypeError::new_err(format!("a contextvars.Context was expected, got {class}")));
             }
-            given => LazyContext::new(py, given)?,
+            given => Some(LazyContext::new(py, given.map(Bound::unbind))?),
         };
         let loop_ref = new.loop_ref.clone_ref(py);
         // The last that can fail without a trace: a task that was refused above can be initialized again.
@@ -203,7 +203,7 @@ impl Task {
 
 impl HasContext for Task {
     #[inline]
-    fn with_context<R>(&self, py: Python<'_>, f: impl FnOnce(&mut LazyContext) -> R) -> R {
+    fn with_context<R>(&self, py: Python<'_>, f: impl FnOnce(&mut SteppedContext) -> R) -> R {
         self.inner.with(py, |inner| f(&mut inner.context))
     }
 }

@@ -170,7 +170,7 @@ pub(super) async fn establish(
         let this = event_loop.get(py)?;
         let sock = socket.get(py)?;
         sock.call_method1(intern!(py, "setblocking"), (false,))?;
-        let context = LazyContext::new(py, None)?;
+        let context = Some(LazyContext::new(py, None)?);
         let protocol = call0(factory.bind(py))?;
         let waiter = Bound::new(py, Future::new(py, EventLoop::loop_ref(&this))?)?;
         let endpoint = Endpoint::Socket(sock.clone().unbind());

@@ -187,7 +187,7 @@ impl Listener {
                 // By the factory. Nobody would wait for this connection.
                 return Ok(());
             }
-            let context = LazyContext::of(context, snapshot);
+            let context = Some(LazyContext::of(context, snapshot));
             let (endpoint, peer, server) = (Endpoint::Fd(connection), Some(peer), Some(server));
             let has_nodelay = self.has_nodelay;
             let new = NewSocketTransport { core, endpoint, protocol, context, peer, has_nodelay, waiter: None, server };

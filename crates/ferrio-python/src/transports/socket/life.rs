@@ -59,7 +59,7 @@ impl Job for Lost {
         let lost = || SocketTransport::connection_lost(this);
         let flow = callback::run_of(transport.core(py), transport, this.as_any(), lost);
         // It was the last callback.
-        transport.with_context(py, std::mem::take).dispose(py);
+        transport.lose_context(py);
         flow
     }
 }

@@ -49,7 +49,7 @@ use super::protocol::Protocol;
 use super::server::Server;
 use super::source::Source;
 use super::transport::Transport;
-use crate::contexts::{HasContext, LazyContext};
+use crate::contexts::{HasContext, SteppedContext};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::futures::Future;
@@ -60,7 +60,7 @@ use crate::loop_ref::LoopCore;
 pub(crate) struct SocketTransport {
     core: Py<LoopCore>,
     /// What the protocol's methods are called in.
-    context: GilCell<LazyContext>,
+    context: GilCell<SteppedContext>,
     source: Source,
     flags: GilCopy<Flags>,
     /// How often something was written since the connection was lost, and 1 for the loss.
@@ -108,7 +108,7 @@ pub(crate) struct NewSocketTransport<'py> {
     pub(crate) core: &'py Bound<'py, LoopCore>,
     pub(crate) endpoint: Endpoint,
     pub(crate) protocol: Bound<'py, PyAny>,
-    pub(crate) context: LazyContext,
+    pub(crate) context: SteppedContext,
     /// The peer's address, where it is known already.
     pub(crate) peer: Option<Address>,
     /// Whether small writes are sent at once already.
@@ -153,7 +153,8 @@ impl SocketTransport {
 
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
-        self.context.traverse(visit, |context, visit| context.traverse(visit))?;
+        self.context
+            .traverse(visit, |context, visit| context.iter().try_for_each(|context| context.traverse(visit)))?;
         self.protocol.traverse(visit)?;
         self.endpoint.traverse(visit, |endpoint, visit| endpoint.traverse(visit))?;
         self.output.traverse(visit, |output, visit| match output {
@@ -184,7 +185,7 @@ impl Transport for SocketTransport {
 
 impl HasContext for SocketTransport {
     #[inline]
-    fn with_context<R>(&self, py: Python<'_>, f: impl FnOnce(&mut LazyContext) -> R) -> R {
+    fn with_context<R>(&self, py: Python<'_>, f: impl FnOnce(&mut SteppedContext) -> R) -> R {
         self.context.with(py, f)
     }
 }
