@@ -15,9 +15,7 @@ use pyo3::types::{PyBool, PyBytes, PyString};
 
 use super::EventLoop;
 use super::connect::{OpenSocket, establish};
-use super::readiness::readiness;
 use super::serve::serve;
-use super::sock::{begin_connect, end_connect};
 use super::tls::{Side, TlsArguments};
 use super::weak_loop::WeakLoop;
 use crate::asyncio;
@@ -139,18 +137,13 @@ fn check_unix_socket(sock: &Py<PyAny>) -> PyResult<()> {
 }
 
 async fn connect(event_loop: &WeakLoop, path: Py<PyAny>) -> PyResult<OpenSocket> {
-    let (socket, path, waits) = Python::attach(|py| {
-        let path = fspath(path.bind(py))?;
+    let (socket, path) = Python::attach(|py| {
+        let path = fspath(path.bind(py))?.unbind();
         let socket = OpenSocket::new(unix_socket(py, libc::SOCK_STREAM)?.unbind());
         socket.get(py)?.call_method1(intern!(py, "setblocking"), (false,))?;
-        let waits = begin_connect(socket.get(py)?, &path)?;
-        PyResult::Ok((socket, path.unbind(), waits))
+        PyResult::Ok((socket, path))
     })?;
-    if waits {
-        let fd = Python::attach(|py| socket.get(py)?.call_method0(intern!(py, "fileno"))?.extract())?;
-        readiness(event_loop, fd, ferrio::engine::Direction::Write).await?;
-        Python::attach(|py| end_connect(socket.get(py)?, path.bind(py)))?;
-    }
+    socket.connect(event_loop, path).await?;
     Ok(socket)
 }
 

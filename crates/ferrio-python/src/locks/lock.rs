@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::line::{Line, line_attributes};
 use super::repr::describe;
-use super::scope::{EnterByMethod, ExitByMethod};
+use super::scope::{EnterByMethod, ExitByMethod, acquired};
 use super::waiters::wake;
 use crate::asyncio::cancelled_error;
 use crate::classes::{copied, stands_for};
@@ -136,14 +136,6 @@ impl Acquire {
         Self { lock, waiter: None, enters }
     }
 
-    fn acquired<'py>(&self, py: Python<'py>) -> PyResult<Next<'py>> {
-        Ok(Next::Return(if self.enters {
-            py.None().into_bound(py)
-        } else {
-            true.into_pyobject(py)?.to_owned().into_any()
-        }))
-    }
-
     fn wait<'py>(&mut self, py: Python<'py>) -> PyResult<Next<'py>> {
         let lock = self.lock.bind(py);
         let waiter = lock.get().line.join(lock)?;
@@ -156,14 +148,14 @@ impl Frame for Acquire {
     #[inline]
     fn step<'py>(&mut self, py: Python<'py>, outcome: Outcome<'py>) -> PyResult<Next<'py>> {
         let Some(waiter) = self.waiter.take() else {
-            return if self.lock.get().try_acquire(py)? { self.acquired(py) } else { self.wait(py) };
+            return if self.lock.get().try_acquire(py)? { acquired(py, self.enters) } else { self.wait(py) };
         };
         let lock = self.lock.get();
         lock.line.waiters.remove(&waiter.into_bound(py))?;
         match outcome {
             Ok(_) => {
                 lock.locked.set(py, true);
-                self.acquired(py)
+                acquired(py, self.enters)
             }
             Err(error) => {
                 // It may have been our turn: the next one's, then.

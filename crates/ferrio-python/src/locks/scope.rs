@@ -1,10 +1,17 @@
-//! `async with` for the classes that Python derives from ours: by the methods that they may have overridden.
+//! `async with`: what it is given, and how the classes that Python derives from ours are entered and left, by the
+//! methods that they may have overridden.
 
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, intern};
 
 use crate::coroutine::{Frame, Next, Outcome};
+
+/// What an acquisition returns: True, or None to an `async with`.
+#[inline]
+pub(super) fn acquired(py: Python<'_>, enters: bool) -> PyResult<Next<'_>> {
+    Ok(Next::Return(if enters { py.None().into_bound(py) } else { true.into_pyobject(py)?.to_owned().into_any() }))
+}
 
 /// `await object.acquire()`, for `__aenter__`.
 pub(super) struct EnterByMethod {

@@ -10,7 +10,7 @@ use pyo3::{Borrowed, FromPyObject, PyTraverseError, intern};
 
 use super::line::{Line, line_attributes};
 use super::repr::describe;
-use super::scope::{EnterByMethod, ExitByMethod};
+use super::scope::{EnterByMethod, ExitByMethod, acquired};
 use super::waiters::wake;
 use crate::asyncio::cancelled_error;
 use crate::classes::{copied, stands_for};
@@ -284,14 +284,6 @@ impl Acquire {
         Self { semaphore: semaphore.to_owned().unbind(), waiter: None, enters }
     }
 
-    fn acquired<'py>(&self, py: Python<'py>) -> PyResult<Next<'py>> {
-        Ok(Next::Return(if self.enters {
-            py.None().into_bound(py)
-        } else {
-            true.into_pyobject(py)?.to_owned().into_any()
-        }))
-    }
-
     fn wait<'py>(&mut self, py: Python<'py>) -> PyResult<Next<'py>> {
         let semaphore = self.semaphore.bind(py);
         let waiter = semaphore.get().line.join(semaphore)?;
@@ -309,7 +301,7 @@ impl Frame for Acquire {
                 return self.wait(py);
             }
             this.get().add(py, -1);
-            return self.acquired(py);
+            return acquired(py, self.enters);
         };
         let (semaphore, waiter) = (self.semaphore.get(), waiter.into_bound(py));
         semaphore.line.waiters.remove(&waiter)?;
@@ -323,7 +315,7 @@ impl Frame for Acquire {
         // Who came while we were on our way had to wait for us, permits or not.
         while semaphore.value.get(py) > Permits::Whole(0) && semaphore.wake_next(py)? {}
         outcome?;
-        self.acquired(py)
+        acquired(py, self.enters)
     }
 
     fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

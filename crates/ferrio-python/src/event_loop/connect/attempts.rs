@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ferrio::engine::Direction;
 use pyo3::exceptions::{PyException, PyGeneratorExit, PyOSError, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -17,8 +16,6 @@ use super::OpenSocket;
 use crate::coroutine::{Coroutine, await_};
 use crate::event_loop::EventLoop;
 use crate::event_loop::dns::{Lookup, lookup};
-use crate::event_loop::readiness::readiness;
-use crate::event_loop::sock::{begin_connect, end_connect};
 use crate::event_loop::weak_loop::WeakLoop;
 use crate::ffi::cell::GilCell;
 use crate::tasks;
@@ -151,7 +148,7 @@ impl Attempts {
     }
 
     async fn connect(&self, event_loop: &WeakLoop, index: usize) -> PyResult<OpenSocket> {
-        let (socket, address, waits) = Python::attach(|py| {
+        let (socket, address) = Python::attach(|py| {
             let info = self.infos[index].bind(py);
             let keywords = PyDict::new(py);
             for (position, name) in ["family", "type", "proto"].into_iter().enumerate() {
@@ -163,15 +160,10 @@ impl Attempts {
             let sock = socket.get(py)?;
             sock.call_method1(intern!(py, "setblocking"), (false,))?;
             self.bind_locally(sock, index, &info.get_item(0)?)?;
-            let address = info.get_item(4)?;
-            let waits = begin_connect(sock, &address)?;
-            PyResult::Ok((socket, address.unbind(), waits))
+            let address = info.get_item(4)?.unbind();
+            PyResult::Ok((socket, address))
         })?;
-        if waits {
-            let fd = Python::attach(|py| socket.get(py)?.call_method0(intern!(py, "fileno"))?.extract())?;
-            readiness(event_loop, fd, Direction::Write).await?;
-            Python::attach(|py| end_connect(socket.get(py)?, address.bind(py)))?;
-        }
+        socket.connect(event_loop, address).await?;
         Ok(socket)
     }
 

@@ -1,8 +1,13 @@
 //! A socket before it has a transport.
 
+use ferrio::engine::Direction;
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
+
+use crate::event_loop::readiness::readiness;
+use crate::event_loop::sock::{begin_connect, end_connect};
+use crate::event_loop::weak_loop::WeakLoop;
 
 /// A socket that is closed when this goes, unless it has been taken.
 pub(in crate::event_loop) struct OpenSocket(Option<Py<PyAny>>);
@@ -22,6 +27,16 @@ impl OpenSocket {
             Some(socket) => Ok(socket.bind(py)),
             None => Err(PyOSError::new_err("the socket was taken")),
         }
+    }
+
+    /// Connects the socket, which does not block.
+    pub(in crate::event_loop) async fn connect(&self, event_loop: &WeakLoop, address: Py<PyAny>) -> PyResult<()> {
+        if Python::attach(|py| begin_connect(self.get(py)?, address.bind(py)))? {
+            let fd = Python::attach(|py| self.get(py)?.call_method0(intern!(py, "fileno"))?.extract())?;
+            readiness(event_loop, fd, Direction::Write).await?;
+            Python::attach(|py| end_connect(self.get(py)?, address.bind(py)))?;
+        }
+        Ok(())
     }
 }
 
