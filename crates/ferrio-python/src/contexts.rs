@@ -6,8 +6,8 @@
 //! share them, as a [`Snapshot`], until one enters its copy.
 //!
 //! A task or a connection goes on after its first step, or callback. Whatever ends in that, or falls asleep in it, has
-//! seldom set a variable or shown its context to anybody. Then the copy is given back for the next one's first step, and
-//! the share is all that is kept. What takes a second step has a context of its own from then on.
+//! seldom set a variable or shown its context to anybody. Then the copy is given back for the next one's first step,
+//! and the share is all that is kept. What takes a second step has a context of its own from then on.
 
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;

@@ -1,11 +1,11 @@
 //! Which task runs now, as the rest of Python sees it.
 //!
-//! `asyncio.current_task()` and everything that is built on it (timeouts, task groups, sniffio, anyio) reads a word that
-//! belongs to the interpreter: of the thread's state from 3.14 on, in a dictionary before. Setting it costs a call, so
-//! it is set for a step and not taken back until something looks: another task's step overwrites it, one of the same
-//! task finds it as it should be, and whatever is not a step clears it first ([`CurrentTask::clear`]). Who only ever
-//! awaits sees no difference; who looks from a callback sees `None`, as it should. Everybody else who sets the word
-//! puts it back.
+//! `asyncio.current_task()` and everything that is built on it (timeouts, task groups, sniffio, anyio) reads a word
+//! that belongs to the interpreter: of the thread's state from 3.14 on, in a dictionary before. Setting it costs a
+//! call, so it is set for a step and not taken back until something looks: another task's step overwrites it, one of
+//! the same task finds it as it should be, and whatever is not a step clears it first ([`CurrentTask::clear`]). Who
+//! only ever awaits sees no difference; who looks from a callback sees `None`, as it should. Everybody else who sets
+//! the word puts it back.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -53,8 +53,8 @@ impl FastFunction for Discard {
 /// The call graph of `future`, or of the current task: its frames, and in turn those of everything that awaits it
 /// (asyncio 3.14). None if there is no current task.
 ///
-/// `depth` frames less one are left out at the top of the current task's stack. At most `limit` frames of each stack are
-/// captured: the innermost ones, or the outermost if it is negative.
+/// `depth` frames less one are left out at the top of the current task's stack. At most `limit` frames of each stack
+/// are captured: the innermost ones, or the outermost if it is negative.
 ///
 /// Raises RuntimeError outside of a running loop if no future is given, TypeError if it is none.
 #[pyfunction]

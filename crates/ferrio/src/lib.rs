@@ -27,8 +27,8 @@
 //!   [`Aborted`].
 //! - *Panics* of a task end that task, and go on where its handle is awaited. The loop and the other tasks live on.
 //! - *Threads:* a future of this crate belongs to the thread whose loop it was first polled on. What may go to other
-//!   threads is `Send`: wakers, [`engine::LoopHandle`], and a [`JoinHandle`] if its output may. What blocks has a thread
-//!   in [`unblock()`].
+//!   threads is `Send`: wakers, [`engine::LoopHandle`], and a [`JoinHandle`] if its output may. What blocks has a
+//!   thread in [`unblock()`].
 //! - *Nesting:* [`run()`] panics inside of a loop. [`run_on`] drives a loop from anywhere on its thread, also from one
 //!   of its own tasks or from those of another.
 //! - *Platform:* Linux, and Rust 1.90 or newer. There are no features to choose.

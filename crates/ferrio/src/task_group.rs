@@ -90,8 +90,9 @@ pub struct TaskGroup<E>(Rc<Shared<E>>);
 impl<E: 'static> TaskGroup<E> {
     /// Runs `future` on the current loop, as a part of the group. It begins in the loop's next turn.
     ///
-    /// Its value is the handle's; its error is the group's, and to the handle it is [`Aborted`](crate::Aborted), as is every
-    /// task that the group ends. In a group that has failed or ended `future` is dropped at once, and aborted as well.
+    /// Its value is the handle's; its error is the group's, and to the handle it is [`Aborted`](crate::Aborted), as is
+    /// every task that the group ends. In a group that has failed or ended `future` is dropped at once, and aborted as
+    /// well.
     ///
     /// # Panics
     ///

@@ -210,8 +210,8 @@ fn the_source_that_lost_its_number_does_not_disturb_the_one_that_has_it() {
     assert_eq!((old.alive(), new.alive()), (0, 0));
 }
 
-/// `add_reader(number)` after the number was closed and opened again asks for the interest that is on record already, so
-/// the kernel was not told.
+/// `add_reader(number)` after the number was closed and opened again asks for the interest that is on record already,
+/// so the kernel was not told.
 #[test]
 fn watching_again_means_the_number_as_it_is_now() {
     let event_loop = stepped();

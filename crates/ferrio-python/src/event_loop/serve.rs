@@ -25,11 +25,11 @@ impl EventLoop {
     /// `keep_alive` is asyncio's since 3.15.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(
-        signature = (protocol_factory, host=None, port=None, *, family=None, flags=None, sock=None, backlog=100, ssl=None,
-            reuse_address=None, reuse_port=None, keep_alive=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None,
-            start_serving=true),
-        text_signature = "($self, protocol_factory, host=None, port=None, *, family=0, flags=1, sock=None, backlog=100, \
-            ssl=None, reuse_address=None, reuse_port=None, keep_alive=None, ssl_handshake_timeout=None, \
+        signature = (protocol_factory, host=None, port=None, *, family=None, flags=None, sock=None, backlog=100,
+            ssl=None, reuse_address=None, reuse_port=None, keep_alive=None, ssl_handshake_timeout=None,
+            ssl_shutdown_timeout=None, start_serving=true),
+        text_signature = "($self, protocol_factory, host=None, port=None, *, family=0, flags=1, sock=None, \
+            backlog=100, ssl=None, reuse_address=None, reuse_port=None, keep_alive=None, ssl_handshake_timeout=None, \
             ssl_shutdown_timeout=None, start_serving=True)"
     )]
     fn create_server<'py>(

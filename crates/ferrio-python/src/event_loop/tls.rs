@@ -152,8 +152,7 @@ impl EventLoop {
     ///
     /// `ssl_handshake_timeout` and `ssl_shutdown_timeout` are in seconds, 60 and 30 unless they are given. Raises
     /// TypeError for what is no ssl.SSLContext and for transports that cannot be built on, ssl.SSLError if the
-    /// handshake fails, ConnectionAbortedError if it takes too long or if the
-    /// transport is closing.
+    /// handshake fails, ConnectionAbortedError if it takes too long or if the transport is closing.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(signature = (transport, protocol, sslcontext, *, server_side=false, server_hostname=None,
         ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]

@@ -29,8 +29,7 @@
 //!
 //! Descriptor numbers change owners. That an old registration does not reach, or take away, that of the next owner is
 //! the reactor's care; here it only matters that a number which is watched again is made known to the kernel again,
-//! which
-//! `Reactor::watch` does.
+//! which `Reactor::watch` does.
 
 use std::io;
 use std::os::fd::RawFd;

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// Released when it is dropped, which can run Python code.
+/// Room for a view of an object's memory.
 struct View(MaybeUninit<ffi::Py_buffer>);
 
 impl View {
@@ -22,6 +22,7 @@ impl View {
     }
 }
 
+/// A view, which is released when it is dropped; that can run Python code.
 struct Filled<'a>(&'a mut ffi::Py_buffer);
 
 impl Drop for Filled<'_> {

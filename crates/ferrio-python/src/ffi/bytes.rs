@@ -121,8 +121,8 @@ impl<'py> Unfilled<'py> {
         let has_all = count == self.len();
         let mut object = self.0.into_ptr();
         if !has_all {
-            // SAFETY: `object` is the only reference to a `bytes` without a hash; it is replaced, or freed and set to null
-            // when the call fails. A length that is less than another fits. The result is what the object says.
+            // SAFETY: `object` is the only reference to a `bytes` without a hash; it is replaced, or freed and set to
+            // null when the call fails. A length that is less than another fits. The result is what the object says.
             unsafe { _PyBytes_Resize(&raw mut object, count as ffi::Py_ssize_t) };
         }
         // SAFETY: `object` is an owned `bytes`, or null with an exception set.

@@ -3,8 +3,8 @@
 //! `ssl.SSLObject` reads and writes one record a call, each time by way of Python objects and two memory BIOs. Here the
 //! same `SSL` is taken out of it, and its data goes straight between the bytes that were received and the protocol's.
 //! It shakes hands and closes the same way. All else remains the interpreter's: the object was made by
-//! `SSLContext.wrap_bio`, it verifies as the context says, calls its callbacks, raises its errors, and can be asked by the
-//! program what it has to tell.
+//! `SSLContext.wrap_bio`, it verifies as the context says, calls its callbacks, raises its errors, and can be asked by
+//! the program what it has to tell.
 //!
 //! # What is known of foreign memory
 //!
@@ -109,8 +109,8 @@ functions! {
 }
 
 impl Functions {
-    /// Empties the thread's queue of errors: what somebody has left there would be taken for the next call's. Hardly ever
-    /// is there anything, and to look is a good deal quicker than to empty what is empty.
+    /// Empties the thread's queue of errors: what somebody has left there would be taken for the next call's. Hardly
+    /// ever is there anything, and to look is a good deal quicker than to empty what is empty.
     ///
     /// # Safety
     ///
@@ -158,8 +158,8 @@ impl Library {
     /// The library of `_ssl`; `None` if it is not as expected.
     fn get(py: Python<'_>) -> Option<&'static Self> {
         if LIBRARY.get().is_none() {
-            // What fails here has a way around it, whatever the reason. Looked for outside of the cell: importing can let
-            // another thread run, which would wait for the cell with the interpreter lock held.
+            // What fails here has a way around it, whatever the reason. Looked for outside of the cell: importing can
+            // let another thread run, which would wait for the cell with the interpreter lock held.
             let found = Self::find(py).ok().flatten();
             _ = LIBRARY.set(found);
         }
@@ -175,8 +175,8 @@ impl Library {
         if handle.is_null() {
             return Ok(None);
         }
-        // SAFETY: what has these names in OpenSSL and in its relatives has these types, from version 1.1.1 on; that it is
-        // OpenSSL is asked before another function is called. The handle is kept for ever.
+        // SAFETY: what has these names in OpenSSL and in its relatives has these types, from version 1.1.1 on; that it
+        // is OpenSSL is asked before another function is called. The handle is kept for ever.
         let Some(functions) = (unsafe { Functions::find(handle) }) else { return Ok(None) };
         // SAFETY: 0 asks for the version; the string is static.
         let version = unsafe { CStr::from_ptr((functions.OpenSSL_version)(0)) };
@@ -273,7 +273,10 @@ unsafe extern "C" fn write(bio: *mut Bio, from: *const c_char, length: usize, co
     unsafe {
         let Some((pipe, functions)) = pipe(bio) else { return -1 };
         (functions.BIO_clear_flags)(bio, BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY);
-        pipe.output.extend_from_slice(std::slice::from_raw_parts(from.cast(), length));
+        // Of nothing there need not even be a pointer.
+        if length > 0 {
+            pipe.output.extend_from_slice(std::slice::from_raw_parts(from.cast(), length));
+        }
         *count = length;
     }
     1
@@ -326,15 +329,16 @@ pub(crate) struct Session {
     pipe: NonNull<Pipe>,
 }
 
-// SAFETY: the pointers are as good as the object that owns what they point to, and are used with the interpreter lock held.
+// SAFETY: the pointers are as good as the object that owns what they point to, and are used with the interpreter lock
+// held.
 unsafe impl Send for Session {}
 // SAFETY: as above; what changes anything takes the session exclusively.
 unsafe impl Sync for Session {}
 
 impl Session {
-    /// Takes the `SSL` out of `object`, an `ssl.SSLObject` that has just been made with `incoming`, an `ssl.MemoryBIO`, and
-    /// has it read from and write to a pipe of ours from then on. `None` if anything is not as expected; nothing has
-    /// changed then.
+    /// Takes the `SSL` out of `object`, an `ssl.SSLObject` that has just been made with `incoming`, an `ssl.MemoryBIO`,
+    /// and has it read from and write to a pipe of ours from then on. `None` if anything is not as expected; nothing
+    /// has changed then.
     pub(crate) fn attach(object: &Bound<'_, PyAny>, incoming: &Bound<'_, PyAny>) -> Option<Self> {
         let py = object.py();
         let library = Library::get(py)?;
@@ -349,8 +353,8 @@ impl Session {
         if !socket.is_null() || !ptr::eq(owners_context.cast(), context.as_ptr()) {
             return None;
         }
-        // SAFETY: the word lies between two whose values are known, so it is the member that it is in every version. The
-        // functions only look.
+        // SAFETY: the word lies between two whose values are known, so it is the member that it is in every version.
+        // The functions only look.
         let fits = unsafe {
             ptr::eq((functions.SSL_get_SSL_CTX)(ssl.as_ptr()), ctx.cast())
                 && ptr::eq((functions.SSL_get_rbio)(ssl.as_ptr()), memory_bio.cast())
@@ -358,8 +362,8 @@ impl Session {
         if !fits {
             return None;
         }
-        // SAFETY: the library's own ways to make a BIO and to give it to an `SSL`, which takes over the one reference. The
-        // memory BIOs lose the references that the `SSL` had, and keep those of their objects.
+        // SAFETY: the library's own ways to make a BIO and to give it to an `SSL`, which takes over the one reference.
+        // The memory BIOs lose the references that the `SSL` had, and keep those of their objects.
         unsafe {
             let bio = NonNull::new((functions.BIO_new)(library.method.as_ptr()))?;
             let pipe = NonNull::from(Box::leak(Box::new(Pipe::new())));
@@ -379,8 +383,8 @@ impl Session {
     }
 
     fn pipe(&mut self) -> &mut Pipe {
-        // SAFETY: the owner keeps the BIO, and the BIO its pipe. Whoever has the session exclusively, and is in none of the
-        // library's functions, is alone at the pipe.
+        // SAFETY: the owner keeps the BIO, and the BIO its pipe. Whoever has the session exclusively, and is in none of
+        // the library's functions, is alone at the pipe.
         unsafe { self.pipe.as_mut() }
     }
 
@@ -497,8 +501,8 @@ impl Session {
         }
     }
 
-    /// Writes all of `from`, which is not empty, or nothing. A write that was to be tried again must have the same bytes
-    /// then. Can run Python code: the context's callbacks.
+    /// Writes all of `from`, which is not empty, or nothing. A write that was to be tried again must have the same
+    /// bytes then. Can run Python code: the context's callbacks.
     #[inline]
     pub(crate) fn write(&mut self, _py: Python<'_>, from: &[u8]) -> Outcome {
         let mut count = 0;
@@ -522,8 +526,8 @@ impl Session {
         }
     }
 
-    /// Says that there will be no more, unless that is said: [`Outcome::Done`] when the peer has said it too. Can run Python
-    /// code: the context's callbacks.
+    /// Says that there will be no more, unless that is said: [`Outcome::Done`] when the peer has said it too. Can run
+    /// Python code: the context's callbacks.
     pub(crate) fn close(&mut self, _py: Python<'_>) -> Outcome {
         let functions = self.functions();
         // SAFETY: as in `read`.
@@ -541,9 +545,9 @@ impl Session {
 
     /// Runs `f`, which reads by the `SSLObject`, and has it raise what is in the library's queue.
     ///
-    /// To make the failed call again would not do: not every failure is for ever, and a handshake that is gone on with empties
-    /// the queue first. But reading where the peer has closed ends at once, before anything is touched, and the object then
-    /// looks into the queue.
+    /// To make the failed call again would not do: not every failure is for ever, and a handshake that is gone on with
+    /// empties the queue first. But reading where the peer has closed ends at once, before anything is touched, and the
+    /// object then looks into the queue.
     pub(crate) fn failing<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let functions = self.functions();
         // SAFETY: the owner keeps the `SSL` alive; these functions see to two bits of it.

@@ -3,8 +3,8 @@
 //! PyO3 makes and destroys objects by paths that serve every kind of class; for a handle or a future they cost more
 //! than the object's whole work. A pooled class is allocated from, and returned to, a free list of its own, and
 //! destroyed by the shortest sequence that the interpreter allows: finalizer if it has something to say, weak
-//! references, contents,
-//! `__dict__`, memory. Only objects of the very class come here; Python subclasses are allocated as any other.
+//! references, contents, `__dict__`, memory. Only objects of the very class come here; Python subclasses are allocated
+//! as any other.
 //!
 //! # Layout
 //!
@@ -177,8 +177,8 @@ where
 /// The contents of the class and of those it extends are written before anything else happens.
 #[inline]
 unsafe fn renew<T: Pooled>(py: Python<'_>) -> Option<Bound<'_, T>> {
-    // SAFETY: the lock is held. Memory from the pool is of the class, and all of it but the contents is as in a new object:
-    // nothing else has been written to since the last one went, but what `deallocate` has reset.
+    // SAFETY: the lock is held. Memory from the pool is of the class, and all of it but the contents is as in a new
+    // object: nothing else has been written to since the last one went, but what `deallocate` has reset.
     unsafe {
         let object = T::pool().pop()?;
         ffi::PyObject_Init(object, T::type_object_raw(py));
@@ -220,8 +220,8 @@ unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: f
 }
 
 unsafe extern "C" fn deallocate<T: Pooled>(object: *mut ffi::PyObject) {
-    // SAFETY: called by the interpreter, with its lock held, on an object of the class or of a subclass whose count fell
-    // to zero. What is done is what `subtype_dealloc` does, in its order.
+    // SAFETY: called by the interpreter, with its lock held, on an object of the class or of a subclass whose count
+    // fell to zero. What is done is what `subtype_dealloc` does, in its order.
     unsafe {
         let py = Python::assume_attached();
         let this = Borrowed::from_ptr(py, object).cast_unchecked::<T>();

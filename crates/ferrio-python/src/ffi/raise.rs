@@ -53,8 +53,8 @@ pub(crate) fn fetch(py: Python<'_>) -> Raised<'_> {
 
 /// Sets the exception, for the interpreter to find when it is returned to.
 pub(crate) fn set(exception: Raised<'_>) {
-    // SAFETY: the references that are given away are owned: the class's, the exception's, and the traceback's if there is
-    // one.
+    // SAFETY: the references that are given away are owned: the class's, the exception's, and the traceback's if there
+    // is one.
     #[allow(deprecated, reason = "what replaces it is there from Python 3.12 on")]
     unsafe {
         let class = ffi::Py_NewRef(ffi::Py_TYPE(exception.as_ptr()).cast());

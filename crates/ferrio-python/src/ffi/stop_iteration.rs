@@ -61,16 +61,16 @@ fn is_atom(value: &Bound<'_, PyAny>) -> bool {
 }
 
 /// The exception for an atom: one serves again and again, and has the last value until then; unless somebody who drives
-/// an iterator by hand has kept it, or put something into it. What was put into it, as the traceback by `next()`, goes when
-/// the next one is made.
+/// an iterator by hand has kept it, or put something into it. What was put into it, as the traceback by `next()`, goes
+/// when the next one is made.
 #[inline]
 fn with_atom(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     let py = value.py();
     let Some(kept) = KEPT.take(py) else { return keep_new(value) };
     let kept = kept.into_bound(py);
     // SAFETY: the object is alive, and was made as a `StopIteration` by `make`. Nobody else has it, or the tuple of its
-    // argument. What the value takes the place of is an atom, unless somebody has put something else there, and goes when
-    // the object is whole.
+    // argument. What the value takes the place of is an atom, unless somebody has put something else there, and goes
+    // when the object is whole.
     unsafe {
         let fields = kept.as_ptr().cast::<ffi::PyStopIterationObject>();
         let is_untouched = ffi::Py_REFCNT(kept.as_ptr()) == 1
@@ -184,8 +184,8 @@ impl Brief {
 
     /// The class's `tp_dealloc`.
     unsafe extern "C" fn destroy(object: *mut ffi::PyObject) {
-        // SAFETY: called by the interpreter, with its lock held, on an object of the class whose count fell to zero. Its
-        // memory is in the list, with its fields empty, before what it held is given up, which runs Python code.
+        // SAFETY: called by the interpreter, with its lock held, on an object of the class whose count fell to zero.
+        // Its memory is in the list, with its fields empty, before what it held is given up, which runs Python code.
         unsafe {
             let py = Python::assume_attached();
             let class = ffi::Py_TYPE(object);

@@ -38,7 +38,8 @@ pub(crate) fn attached<R>(py: Python<'_>, f: impl FnOnce(Python<'_>) -> R) -> R 
     if LOOP_THREAD.get(py) == current_thread() {
         return f(py);
     }
-    // SAFETY: the token says that the lock is held, so there is nothing to wait for and an interpreter to be attached to.
+    // SAFETY: the token says that the lock is held, so there is nothing to wait for and an interpreter to be attached
+    // to.
     unsafe { Python::attach_unchecked(f) }
 }
 

@@ -1,7 +1,7 @@
 //! The iterator behind `iter(future)`.
 //!
-//! `await` does not come here, see `Future.__await__`; code that drives a future by hand does, and finds `send`, `throw`
-//! and `close` as on asyncio's own.
+//! `await` does not come here, see `Future.__await__`; code that drives a future by hand does, and finds `send`,
+//! `throw` and `close` as on asyncio's own.
 
 use pyo3::exceptions::{PyBaseException, PyDeprecationWarning, PyTypeError};
 use pyo3::gc::PyVisit;

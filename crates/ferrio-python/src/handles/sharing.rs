@@ -1,8 +1,8 @@
 //! Handles that another thread has.
 //!
-//! `call_soon_threadsafe` gives its handle to a thread that may cancel it at any time. That it is not in the middle of its
-//! callback when `cancel()` returns is what such a thread relies on, to give up what the callback uses. So it waits;
-//! the loop's own thread, which can only come from inside the callback, does not.
+//! `call_soon_threadsafe` gives its handle to a thread that may cancel it at any time. That it is not in the middle of
+//! its callback when `cancel()` returns is what such a thread relies on, to give up what the callback uses. So it
+//! waits; the loop's own thread, which can only come from inside the callback, does not.
 
 use pyo3::intern;
 use pyo3::prelude::*;

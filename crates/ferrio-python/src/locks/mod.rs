@@ -16,8 +16,8 @@
 //! # Budget
 //!
 //! What need not wait takes one pooled coroutine: no future, no look at the loop, no Python code. Waiting takes one
-//! pooled future, which holds the waiting task itself; that the object's loop is the running one is seen by its thread, and
-//! the interpreter is asked only if it is not.
+//! pooled future, which holds the waiting task itself; that the object's loop is the running one is seen by its thread,
+//! and the interpreter is asked only if it is not.
 
 mod barrier;
 pub(crate) mod bound;

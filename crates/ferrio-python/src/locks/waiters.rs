@@ -14,13 +14,13 @@ use crate::tasks::AnyFuture;
 
 /// A queue of futures, each of them awaited by one task.
 ///
-/// To wake one can run Python code, on a loop that is not ours: nothing here holds a borrow meanwhile, and positions are
-/// looked up anew.
+/// To wake one can run Python code, on a loop that is not ours: nothing here holds a borrow meanwhile, and positions
+/// are looked up anew.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(GilCell<Store>);
 
-/// They are kept in Rust until Python asks for the `deque` that CPython's classes have: from then on they are kept in that
-/// object, where a subclass that waits in its own way may put futures of its own.
+/// They are kept in Rust until Python asks for the `deque` that CPython's classes have: from then on they are kept in
+/// that object, where a subclass that waits in its own way may put futures of its own.
 #[derive(Debug)]
 enum Store {
     Native(VecDeque<Py<Future>>),

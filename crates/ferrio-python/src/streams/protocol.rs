@@ -228,7 +228,7 @@ impl NativeProtocol for StreamReaderProtocol {
             return;
         }
         let data = bytes::copy(py, data).map(Bound::unbind);
-        protocol.pending.with(py, |pending| *pending = Some(data));
+        drop(protocol.pending.replace(py, Some(data)));
     }
 
     #[inline]

@@ -2,8 +2,8 @@
 //!
 //! # Budget for each coroutine
 //!
-//! Its task, and an entry in the dictionary that finds duplicates. That it is done is told to the outer future natively:
-//! one entry in the loop's ready queue, no callback object; the last one makes the list.
+//! Its task, and an entry in the dictionary that finds duplicates. That it is done is told to the outer future
+//! natively: one entry in the loop's ready queue, no callback object; the last one makes the list.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;

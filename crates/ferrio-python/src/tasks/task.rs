@@ -173,7 +173,8 @@ impl Task {
         if !this.as_super().get().is_pending(py) {
             return Ok(false);
         }
-        // Tasks that wait for tasks are followed one by one: by recursion, a long chain of them would exhaust the stack.
+        // Tasks that wait for tasks are followed one by one: by recursion, a long chain of them would exhaust the
+        // stack.
         let mut task = this.clone();
         let mut circle = Circle::new(this);
         loop {

@@ -60,7 +60,8 @@ fn check(source: &Bound<'_, PyAny>) -> PyResult<()> {
     Err(PyAssertionError::new_err(format!("concurrent.futures.Future is expected, got {}", source.repr()?)))
 }
 
-/// The two futures. It is called by the source when that is done, with it, on any thread; then by the loop, with nothing.
+/// The two futures. It is called by the source when that is done, with it, on any thread; then by the loop, with
+/// nothing.
 #[pyclass(frozen, module = "ferrio._ferrio")]
 struct Wrapped(GilCell<Option<(Py<PyAny>, Py<Future>)>>);
 

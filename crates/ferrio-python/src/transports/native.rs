@@ -25,16 +25,16 @@ pub(crate) trait NativeProtocol: PyClass {
     /// Keeps what it needs of `data`, which is not empty. Must run no Python code, the drop of a reference included.
     fn take_in(this: &Bound<'_, Self>, data: &[u8]);
 
-    /// Does what follows from what was taken in, and says whose code that ran. Can run Python code: the protocol may close
-    /// the transport, pause it, or give it another protocol.
+    /// Does what follows from what was taken in, and says whose code that ran. Can run Python code: the protocol may
+    /// close the transport, pause it, or give it another protocol.
     ///
     /// # Errors
     ///
     /// What `data_received` would raise; the transport does with it what it does then.
     fn received(this: &Bound<'_, Self>) -> PyResult<Ran>;
 
-    /// Does both at once, where data may be used while Python code runs: who has it calls this then, with memory that is
-    /// its own for the time.
+    /// Does both at once, where data may be used while Python code runs: who has it calls this then, with memory that
+    /// is its own for the time.
     ///
     /// # Errors
     ///
@@ -47,9 +47,9 @@ pub(crate) trait NativeProtocol: PyClass {
     /// Whether [`receive`](Self::receive) saves a copy.
     const RECEIVES: bool = false;
 
-    /// Called when there is much to receive, on the loop of `core`: wakes a coroutine that waits for as much, so that it
-    /// receives by itself when it runs, from [`SocketTransport::fetch`](super::SocketTransport::fetch). `None` if there is
-    /// no such coroutine.
+    /// Called when there is much to receive, on the loop of `core`: wakes a coroutine that waits for as much, so that
+    /// it receives by itself when it runs, from [`SocketTransport::fetch`](super::SocketTransport::fetch). `None` if
+    /// there is no such coroutine.
     ///
     /// # Errors
     ///

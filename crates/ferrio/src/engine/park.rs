@@ -58,8 +58,8 @@ impl Wait<'_> {
                 break found;
             }
             std::hint::spin_loop();
-            // Before the next look, and not after it: whoever was kept from the processor here for longer than the limit
-            // looks once more, and does not take for idle a peer that has answered meanwhile.
+            // Before the next look, and not after it: whoever was kept from the processor here for longer than the
+            // limit looks once more, and does not take for idle a peer that has answered meanwhile.
             passed = begin.elapsed();
         };
         spin.record(found);

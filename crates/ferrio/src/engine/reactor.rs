@@ -8,8 +8,8 @@
 //! that is still watched, the kernel forgets it, and the errors that this leads to here are expected and ignored. The
 //! number may be another's by then, perhaps another source's: the reactor remembers which source the kernel watches
 //! under a number, and asks nothing for one that has lost it. (The kernel forgets a descriptor with its last duplicate.
-//! One that is closed while watched and lives on as a duplicate cannot be named any more, so its events go on, to nobody,
-//! and each ends a wait.)
+//! One that is closed while watched and lives on as a duplicate cannot be named any more, so its events go on, to
+//! nobody, and each ends a wait.)
 
 use std::cell::{Cell, Ref, RefCell};
 use std::io;
@@ -238,9 +238,9 @@ impl Reactor {
         self.put(key, direction, Side { work: Some(runnable), edge: false })
     }
 
-    /// As [`watch`](Self::watch), for who has tried in vain and wants to be told when to try again: once for each change, and
-    /// not by every turn. Such a watch can be left in place between two tries, and costs no call then; but another
-    /// source that wants the descriptor takes it away.
+    /// As [`watch`](Self::watch), for who has tried in vain and wants to be told when to try again: once for each
+    /// change, and not by every turn. Such a watch can be left in place between two tries, and costs no call then; but
+    /// another source that wants the descriptor takes it away.
     ///
     /// # Errors
     ///
@@ -282,7 +282,8 @@ impl Reactor {
         self.sources.borrow_mut().get_mut(key).is_some_and(|source| source.work(direction).is_some())
     }
 
-    /// Whether the kernel watches the source in `direction`, as far as is known: what its user does to the descriptor is not.
+    /// Whether the kernel watches the source in `direction`, as far as is known: what its user does to the descriptor
+    /// is not.
     pub fn is_armed(&self, key: SourceKey, direction: Direction) -> bool {
         self.sources.borrow_mut().get_mut(key).is_some_and(|source| match direction {
             Direction::Read => source.armed.readable,

@@ -33,8 +33,8 @@ impl PidFd {
     ///
     /// # Errors
     ///
-    /// `ESRCH` if there is no such process, `ENOSYS` before Linux 5.3, whatever a sandbox answers to a call that it does
-    /// not know, `EMFILE`.
+    /// `ESRCH` if there is no such process, `ENOSYS` before Linux 5.3, whatever a sandbox answers to a call that it
+    /// does not know, `EMFILE`.
     pub fn open(pid: i32) -> io::Result<Self> {
         let pid = number(pid)?;
         Ok(Self { fd: pidfd_open(pid, PidfdFlags::empty())?, pid })

@@ -106,14 +106,14 @@ impl fmt::Debug for Events {
 
 /// One `epoll` instance.
 ///
-/// It is `Sync`: a thread may register while another waits. What is registered, and under which token, is the
-/// reactor's business. A descriptor is named by its number, as the kernel has it: its owner may have closed it, which is
-/// answered by an error and harms nothing.
+/// It is `Sync`: a thread may register while another waits. What is registered, and under which token, is the reactor's
+/// business. A descriptor is named by its number, as the kernel has it: its owner may have closed it, which is answered
+/// by an error and harms nothing.
 #[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,
-    /// The process that made it. The child of a fork has the same instance, and what it undid there would be undone for the
-    /// parent: so it is refused.
+    /// The process that made it. The child of a fork has the same instance, and what it undid there would be undone for
+    /// the parent: so it is refused.
     process: Process,
     /// Cleared for good when the kernel does not know `epoll_pwait2` (before 5.11), or a sandbox does not (seccomp
     /// filters answer EPERM to a call that is younger than they are): deadlines are then rounded up to the millisecond.

@@ -36,8 +36,8 @@ impl Process {
 }
 
 fn register() -> i32 {
-    // SAFETY: the function may run in the child of a fork: it changes one number, and calls nothing. It is there as long as
-    // this code is; a library that is unloaded takes its functions out of the list.
+    // SAFETY: the function may run in the child of a fork: it changes one number, and calls nothing. It is there as
+    // long as this code is; a library that is unloaded takes its functions out of the list.
     unsafe { libc::pthread_atfork(None, None, Some(count)) }
 }
 

@@ -22,8 +22,8 @@ pub(crate) fn receive_scattered(
     message.msg_iov = pieces.as_mut_ptr();
     // The type of the length is not the same everywhere; two fits.
     message.msg_iovlen = pieces.len() as _;
-    // SAFETY: the header refers to two pieces that live and are borrowed mutably for the call, each of the length that is
-    // told. The kernel writes to them and to the header, and nowhere else.
+    // SAFETY: the header refers to two pieces that live and are borrowed mutably for the call, each of the length that
+    // is told. The kernel writes to them and to the header, and nowhere else.
     let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }

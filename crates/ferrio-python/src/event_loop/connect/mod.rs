@@ -42,8 +42,8 @@ impl EventLoop {
     /// handshake fails, ConnectionAbortedError if it takes too long.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
     #[pyo3(
-        signature = (protocol_factory, host=None, port=None, *, ssl=None, family=None, proto=None, flags=None, sock=None,
-            local_addr=None, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None,
+        signature = (protocol_factory, host=None, port=None, *, ssl=None, family=None, proto=None, flags=None,
+            sock=None, local_addr=None, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None,
             happy_eyeballs_delay=None, interleave=None, all_errors=false),
         text_signature = "($self, protocol_factory, host=None, port=None, *, ssl=None, family=0, proto=0, flags=0, \
             sock=None, local_addr=None, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None, \

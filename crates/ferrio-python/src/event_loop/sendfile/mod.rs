@@ -1,7 +1,7 @@
 //! Files that the kernel sends: `sendfile` and `sock_sendfile`.
 //!
-//! `sendfile(2)` does the work where it can, in portions, so that a fast peer does not keep the loop's turn. Where it cannot,
-//! for what is no regular file, the file is read by its own `readinto` in a thread, and what it read is sent.
+//! `sendfile(2)` does the work where it can, in portions, so that a fast peer does not keep the loop's turn. Where it
+//! cannot, for what is no regular file, the file is read by its own `readinto` in a thread, and what it read is sent.
 //!
 //! Either way the file's position is behind what was sent when the coroutine ends, however it ends. (asyncio leaves it
 //! where it was if the coroutine is cancelled.)

@@ -113,8 +113,8 @@ impl End {
     ///
     /// # Errors
     ///
-    /// `ValueError` with `refusal` if it is not; what the pipe's `fileno()` raises; `RuntimeError` if the loop is closed.
-    /// The pipe is still the caller's then.
+    /// `ValueError` with `refusal` if it is not; what the pipe's `fileno()` raises; `RuntimeError` if the loop is
+    /// closed. The pipe is still the caller's then.
     pub(super) fn new(new: NewPipe<'_>, refusal: &'static str) -> PyResult<(Self, PipeKind)> {
         let py = new.core.py();
         let core = new.core.get();

@@ -14,8 +14,7 @@
 //! # Order
 //!
 //! Whatever the protocol is told goes through the ready queue, in the order in which it happened, `connection_made`
-//! first.
-//! `process_exited` and the ends of the pipes come in any order; `connection_lost` when all have come.
+//! first. `process_exited` and the ends of the pipes come in any order; `connection_lost` when all have come.
 
 mod life;
 mod methods;

@@ -1,8 +1,8 @@
 //! `subprocess.Popen`, called from where asyncio calls it.
 //!
-//! `Popen` reads from a pipe until the program has begun, which blocks for that moment. Tools that refuse to have a loop
-//! block know that of asyncio, and look for the frame that does it: by the end of its file's name and by its own name.
-//! There are no frames of ours, so there is one for this.
+//! `Popen` reads from a pipe until the program has begun, which blocks for that moment. Tools that refuse to have a
+//! loop block know that of asyncio, and look for the frame that does it: by the end of its file's name and by its own
+//! name. There are no frames of ours, so there is one for this.
 
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -177,8 +177,8 @@ pub(crate) fn lend<R>(future: Pin<&mut dyn Future<Output = ()>>, scope: impl FnO
         }
     }
 
-    // SAFETY: only the lifetime changes. The reference is in the slot, or on the stack of a `Lent::poll` further up; the
-    // slot is emptied before this function is left in any way, and a poll that began inside has ended by then.
+    // SAFETY: only the lifetime changes. The reference is in the slot, or on the stack of a `Lent::poll` further up;
+    // the slot is emptied before this function is left in any way, and a poll that began inside has ended by then.
     let future: Pin<&'static mut dyn Future<Output = ()>> = unsafe { mem::transmute(future) };
     let lent = TakeBack(Rc::new(Cell::new(Some(future))));
     scope(Lent(Rc::clone(&lent.0)))
