@@ -84,12 +84,12 @@ class EventLoop(_EventLoop, _AbstractEventLoop):
 
 
 def new_event_loop() -> EventLoop:
-    """Return a new event loop."""
+    """Returns a new event loop."""
     return EventLoop()
 
 
 def install() -> None:
-    """Put ferrio's objects in the place of asyncio's own, for programs and libraries that import asyncio.
+    """Puts ferrio's objects in the place of asyncio's own, for programs and libraries that import asyncio.
 
     asyncio.Task, gather, TaskGroup, timeout, Lock, Queue and all the others are ferrio's from now on, in asyncio's
     submodules too, and asyncio.run, Runner and new_event_loop use ferrio's loop unless the program chose another one.
@@ -102,7 +102,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Take back what install() did. Does nothing when nothing is installed."""
+    """Takes back what install() did. Does nothing when nothing is installed."""
     from ferrio import _install
 
     _install.uninstall()

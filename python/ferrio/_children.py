@@ -72,7 +72,7 @@ def _extend(spawn: ModuleType) -> None:
 
 
 def follow() -> None:
-    """Have the processes that `multiprocessing` makes from now on run on ferrio. To be called once."""
+    """Has the processes that `multiprocessing` makes from now on run on ferrio. To be called once."""
     if SPAWN in sys.modules:
         _extend(sys.modules[SPAWN])
     else:

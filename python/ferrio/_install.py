@@ -60,14 +60,14 @@ HOMES = {
     "timeouts": ("Timeout", "timeout", "timeout_at"),
 }
 
-#: What was done: the holder, the name, what was there (MISSING if nothing), what is there now.
+#: What was done: the holder, the name, what was there (`_MISSING` if nothing), what is there now.
 _changes: list[tuple[object, str, object, object]] = []
 
 _MISSING = object()
 
 
 def install() -> None:
-    """Put ferrio's objects in the place of asyncio's, in the package and its submodules.
+    """Puts ferrio's objects in the place of asyncio's, in the package and its submodules.
 
     asyncio.run, Runner, new_event_loop and get_event_loop make ferrio's loop from now on, unless the program chose a
     loop factory or an event loop policy of its own. What newer Pythons have in asyncio and this one does not is added.
@@ -97,7 +97,7 @@ def install() -> None:
 
 
 def replace_selector_loops() -> None:
-    """Have `asyncio.SelectorEventLoop()` make ferrio's loop, while it is installed.
+    """Has `asyncio.SelectorEventLoop()` make ferrio's loop, while it is installed.
 
     For `python -m ferrio`, where all of a program is to run on ferrio: who names that class, as uvicorn does, wants
     the loop that asyncio has on Unix. Who hands a selector to it, or derives from it, wants the class itself.
@@ -113,7 +113,7 @@ def replace_selector_loops() -> None:
 
 
 def uninstall() -> None:
-    """Put asyncio's objects back.
+    """Puts asyncio's objects back.
 
     What somebody else has replaced meanwhile is left alone. Does nothing when nothing is installed.
     """

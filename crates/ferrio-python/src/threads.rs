@@ -22,7 +22,7 @@ impl AsyncFunction for ToThreadFunction {
 
     const PARAMETERS: &'static str = "(func, /, *args, **kwargs)";
 
-    const DOC: &'static str = "Return the result of `func(*args, **kwargs)`, called in a thread of the default executor.\n\n\
+    const DOC: &'static str = "Returns the result of `func(*args, **kwargs)`, called in a thread of the default executor.\n\n\
         The function runs in a copy of the current context. It cannot be interrupted: cancelling the wait leaves it running.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -32,7 +32,7 @@ impl AsyncFunction for WaitForFunction {
 
     const PARAMETERS: &'static str = "(fut, timeout)";
 
-    const DOC: &'static str = "Return the result of a coroutine, a future or another awaitable.\n\n\
+    const DOC: &'static str = "Returns the result of a coroutine, a future or another awaitable.\n\n\
         After `timeout` seconds it is cancelled, and TimeoutError is raised; None waits for ever. With a timeout of zero or\n\
         less only a future that is done is not cancelled. A result that it returns all the same is returned. To be\n\
         cancelled is to cancel it.";

@@ -18,7 +18,7 @@ use crate::coroutine::{Coroutine, await_};
 
 #[pymethods]
 impl EventLoop {
-    /// What `socket.getaddrinfo` returns, without blocking the loop.
+    /// What `socket.getaddrinfo` returns, and raises (socket.gaierror), without blocking the loop.
     #[pyo3(
         signature = (host, port, *, family=None, r#type=None, proto=None, flags=None),
         text_signature = "($self, host, port, *, family=0, type=0, proto=0, flags=0)"
@@ -49,7 +49,7 @@ impl EventLoop {
         })
     }
 
-    /// What `socket.getnameinfo` returns, without blocking the loop.
+    /// What `socket.getnameinfo` returns, and raises (socket.gaierror), without blocking the loop.
     #[pyo3(signature = (sockaddr, flags=None), text_signature = "($self, sockaddr, flags=0)")]
     fn getnameinfo<'py>(
         slf: &Bound<'py, Self>,

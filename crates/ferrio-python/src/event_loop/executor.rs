@@ -57,7 +57,9 @@ impl EventLoop {
         wrap_future(&submitted, slf.as_any())
     }
 
-    /// Makes `executor`, a `concurrent.futures.ThreadPoolExecutor`, the default one.
+    /// Makes `executor` the default one.
+    ///
+    /// Raises TypeError if it is no `concurrent.futures.ThreadPoolExecutor`.
     fn set_default_executor(&self, executor: Bound<'_, PyAny>) -> PyResult<()> {
         let py = executor.py();
         if !executor.is_instance(&py.import("concurrent.futures")?.getattr("ThreadPoolExecutor")?)? {

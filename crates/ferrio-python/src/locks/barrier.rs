@@ -47,7 +47,7 @@ enum Arrival {
     Last(i64, PyResult<()>),
 }
 
-/// A point where so many tasks wait for each other.
+/// A point where `parties` tasks wait for each other (asyncio 3.11).
 #[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
 pub(crate) struct Barrier {
     /// Notified whenever the state changes. Its lock covers the state.
@@ -437,7 +437,7 @@ impl AsyncFunction for BarrierWait {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Wait until as many tasks as the barrier takes are here. Return this one's number, from 0.\n\n\
+    const DOC: &'static str = "Waits until as many tasks as the barrier takes are here. Returns this one's number, from 0.\n\n\
         Raises BrokenBarrierError if the barrier is aborted, or reset meanwhile.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -454,7 +454,7 @@ impl AsyncFunction for BarrierReset {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Make the barrier new. Tasks that wait at it get BrokenBarrierError.";
+    const DOC: &'static str = "Makes the barrier new. Tasks that wait at it get BrokenBarrierError.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (barrier, _) = arguments.method::<Barrier, 1>(Self::NAME, ["self"])?;
@@ -470,7 +470,7 @@ impl AsyncFunction for BarrierAbort {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Break the barrier: tasks that wait at it, or come to it, get BrokenBarrierError.";
+    const DOC: &'static str = "Breaks the barrier: tasks that wait at it, or come to it, get BrokenBarrierError.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (barrier, _) = arguments.method::<Barrier, 1>(Self::NAME, ["self"])?;
@@ -486,7 +486,7 @@ impl AsyncFunction for BarrierEnter {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Wait at the barrier, and return this task's number.";
+    const DOC: &'static str = "Waits at the barrier, and returns this task's number.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (barrier, _) = arguments.method::<Barrier, 1>(Self::NAME, ["self"])?;
@@ -505,7 +505,7 @@ impl AsyncFunction for BarrierExit {
 
     const PARAMETERS: &'static str = "(self, *args)";
 
-    const DOC: &'static str = "Do nothing: who got through is through.";
+    const DOC: &'static str = "Does nothing: who got through is through.";
 
     fn call<'py>(py: Python<'py>, _arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         Coroutine::of(py, Self::NAME, Exit)

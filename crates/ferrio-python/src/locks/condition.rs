@@ -354,7 +354,7 @@ impl AsyncFunction for ConditionWait {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Release the lock, wait to be notified, and take the lock again. Return True.\n\n\
+    const DOC: &'static str = "Releases the lock, waits to be notified, and takes the lock again. Returns True.\n\n\
         It can return without a notification: look again at what was waited for.\n\n\
         Raises RuntimeError if nobody has the lock.";
 
@@ -373,7 +373,7 @@ impl AsyncFunction for ConditionWaitFor {
 
     const PARAMETERS: &'static str = "(self, predicate)";
 
-    const DOC: &'static str = "Wait until `predicate()` is true, and return what it returned.";
+    const DOC: &'static str = "Waits until `predicate()` is true, and returns what it returned.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -391,7 +391,7 @@ impl AsyncFunction for ConditionEnter {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Take the lock.";
+    const DOC: &'static str = "Takes the lock.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -411,7 +411,7 @@ impl AsyncFunction for ConditionExit {
 
     const PARAMETERS: &'static str = "(self, exc_type, exc, tb)";
 
-    const DOC: &'static str = "Release the lock.";
+    const DOC: &'static str = "Releases the lock.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

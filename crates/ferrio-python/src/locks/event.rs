@@ -143,7 +143,7 @@ impl AsyncFunction for EventWait {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Wait until the flag is true, not at all if it is. Return True.";
+    const DOC: &'static str = "Waits until the flag is true, not at all if it is. Returns True.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -203,7 +203,7 @@ impl AsyncFunction for LockAcquire {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Take the lock, when it is free and whoever waited before has had it. Return True.";
+    const DOC: &'static str = "Takes the lock, when it is free and whoever waited before has had it. Returns True.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -220,7 +220,7 @@ impl AsyncFunction for LockEnter {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Take the lock.";
+    const DOC: &'static str = "Takes the lock.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -240,7 +240,7 @@ impl AsyncFunction for LockExit {
 
     const PARAMETERS: &'static str = "(self, exc_type, exc, tb)";
 
-    const DOC: &'static str = "Release the lock.";
+    const DOC: &'static str = "Releases the lock.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

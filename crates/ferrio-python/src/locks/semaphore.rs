@@ -95,7 +95,7 @@ impl PartialOrd for Permits {
     }
 }
 
-/// A number of permits that tasks take and give back. It is fair: who waits longest gets the next.
+/// A number of permits, `value` at first, that tasks take and give back. It is fair: who waits longest gets the next.
 #[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
 pub(crate) struct Semaphore {
     line: Line,
@@ -356,7 +356,7 @@ impl AsyncFunction for SemaphoreAcquire {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Take a permit, when there is one and whoever waited before has had one. Return True.";
+    const DOC: &'static str = "Takes a permit, when there is one and whoever waited before has had one. Returns True.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -373,7 +373,7 @@ impl AsyncFunction for SemaphoreEnter {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Take a permit.";
+    const DOC: &'static str = "Takes a permit.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -393,7 +393,7 @@ impl AsyncFunction for SemaphoreExit {
 
     const PARAMETERS: &'static str = "(self, exc_type, exc, tb)";
 
-    const DOC: &'static str = "Give the permit back.";
+    const DOC: &'static str = "Gives the permit back.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -143,7 +143,7 @@ impl AsyncFunction for QueuePut {
 
     const PARAMETERS: &'static str = "(self, item)";
 
-    const DOC: &'static str = "Put an item, when there is room.\n\n\
+    const DOC: &'static str = "Puts an item, when there is room.\n\n\
         Raises QueueShutDown if the queue was, or is meanwhile, shut down.";
 
     #[inline]
@@ -162,7 +162,7 @@ impl AsyncFunction for QueueGet {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Get an item, when there is one.\n\n\
+    const DOC: &'static str = "Gets an item, when there is one.\n\n\
         Raises QueueShutDown if there is none and the queue was, or is meanwhile, shut down.";
 
     #[inline]
@@ -180,7 +180,7 @@ impl AsyncFunction for QueueJoin {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Wait until `task_done()` was called for every item that was put.";
+    const DOC: &'static str = "Waits until `task_done()` was called for every item that was put.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

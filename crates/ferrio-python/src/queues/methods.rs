@@ -46,7 +46,7 @@ impl Queue {
         self.items.len(py)
     }
 
-    /// How many items there may be.
+    /// How many items there may be; any number, if it is zero or less.
     #[getter]
     fn maxsize(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.maxsize.clone_ref(py)

@@ -14,6 +14,8 @@ use crate::locks::bound::LoopBound;
 use crate::locks::waiters::{Waiters, wake};
 
 /// A queue between tasks: who puts waits while it is full, who gets while it is empty.
+///
+/// It is full with `maxsize` items; never, if that is zero or less.
 #[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
 pub(crate) struct Queue {
     pub(super) bound: LoopBound,

@@ -287,7 +287,7 @@ impl AsyncFunction for Drained {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Wait until writing is not paused.";
+    const DOC: &'static str = "Waits until writing is not paused.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (flow, _) = arguments.method::<FlowControlMixin, 1>(Self::NAME, ["self"])?;

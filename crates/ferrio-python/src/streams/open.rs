@@ -239,7 +239,7 @@ impl AsyncFunction for OpenConnection {
 
     const PARAMETERS: &'static str = "(host=None, port=None, *, limit=65536, **kwds)";
 
-    const DOC: &'static str = "Connect to a server; return a StreamReader and a StreamWriter.\n\n\
+    const DOC: &'static str = "Connects to a server; returns a StreamReader and a StreamWriter.\n\n\
         `limit` is the longest message, in bytes, that readuntil() and readline() return. The other keywords are those of\n\
         loop.create_connection(), and so are the exceptions.";
 
@@ -256,7 +256,7 @@ impl AsyncFunction for OpenUnixConnection {
 
     const PARAMETERS: &'static str = "(path=None, *, limit=65536, **kwds)";
 
-    const DOC: &'static str = "Connect to a Unix socket; return a StreamReader and a StreamWriter.\n\n\
+    const DOC: &'static str = "Connects to a Unix socket; returns a StreamReader and a StreamWriter.\n\n\
         `limit` is as for open_connection(). The other keywords are those of loop.create_unix_connection().";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -272,7 +272,7 @@ impl AsyncFunction for StartServer {
 
     const PARAMETERS: &'static str = "(client_connected_cb, host=None, port=None, *, limit=65536, **kwds)";
 
-    const DOC: &'static str = "Serve connections; return the Server.\n\n\
+    const DOC: &'static str = "Serves connections; returns the Server.\n\n\
         `client_connected_cb` is called with a StreamReader and a StreamWriter for each; the coroutine of a coroutine\n\
         function becomes a task. What it raises goes to the loop's exception handler, and closes the connection. `limit` is\n\
         as for open_connection(). The other keywords are those of loop.create_server(), and so are the exceptions.";
@@ -290,7 +290,7 @@ impl AsyncFunction for StartUnixServer {
 
     const PARAMETERS: &'static str = "(client_connected_cb, path=None, *, limit=65536, **kwds)";
 
-    const DOC: &'static str = "Serve connections to a Unix socket; return the Server.\n\n\
+    const DOC: &'static str = "Serves connections to a Unix socket; returns the Server.\n\n\
         The arguments are those of start_server(), and of loop.create_unix_server().";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

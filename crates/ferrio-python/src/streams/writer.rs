@@ -376,7 +376,7 @@ impl AsyncFunction for StreamWriterDrain {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Wait while too much is buffered; not at all, if it is not too much.\n\n\
+    const DOC: &'static str = "Waits while too much is buffered; not at all, if it is not too much.\n\n\
         Raises the reader's exception, or ConnectionResetError if the connection is lost.";
 
     #[inline]
@@ -415,7 +415,7 @@ impl AsyncFunction for StreamWriterWaitClosed {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Wait until the stream is closed, after close(). Raises what has ended the connection.";
+    const DOC: &'static str = "Waits until the stream is closed, after close(). Raises what has ended the connection.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (writer, _) = arguments.method::<StreamWriter, 1>(Self::NAME, ["self"])?;
@@ -499,7 +499,7 @@ impl AsyncFunction for StreamWriterStartTls {
     const PARAMETERS: &'static str =
         "(self, sslcontext, *, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None)";
 
-    const DOC: &'static str = "Upgrade the stream to TLS (asyncio 3.11).\n\n\
+    const DOC: &'static str = "Upgrades the stream to TLS (asyncio 3.11).\n\n\
         `server_hostname` is what the certificate of a server is to be for; the timeouts are seconds. On the side that\n\
         start_server() has accepted, the handshake is a server's.";
 

@@ -127,7 +127,7 @@ impl AsyncFunction for CreateSubprocessExec {
 
     const PARAMETERS: &'static str = "(program, *args, stdin=None, stdout=None, stderr=None, limit=65536, **kwds)";
 
-    const DOC: &'static str = "Run a program in a child process; return its Process.\n\n\
+    const DOC: &'static str = "Runs a program in a child process; returns its Process.\n\n\
         `stdin`, `stdout` and `stderr` are as for subprocess.Popen: PIPE for a stream. `limit` is the longest line, in\n\
         bytes, that the streams' readline() returns. The other keywords are those of loop.subprocess_exec(), and so are\n\
         the exceptions: OSError if there is no such program.";
@@ -158,7 +158,7 @@ impl AsyncFunction for CreateSubprocessShell {
 
     const PARAMETERS: &'static str = "(cmd, stdin=None, stdout=None, stderr=None, limit=65536, **kwds)";
 
-    const DOC: &'static str = "Run a command line in a shell; return its Process.\n\n\
+    const DOC: &'static str = "Runs a command line in a shell; returns its Process.\n\n\
         The arguments are those of create_subprocess_exec(), and of loop.subprocess_shell().";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

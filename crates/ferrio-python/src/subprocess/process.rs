@@ -208,7 +208,7 @@ impl AsyncFunction for ProcessWait {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Wait until the process has ended; return its `returncode`.";
+    const DOC: &'static str = "Waits until the process has ended; returns its `returncode`.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (process, _) = arguments.method::<Process, 1>(Self::NAME, ["self"])?;
@@ -272,7 +272,7 @@ impl AsyncFunction for ProcessFeedStdin {
 
     const PARAMETERS: &'static str = "(self, input)";
 
-    const DOC: &'static str = "Write `input` to the process, and close its input.";
+    const DOC: &'static str = "Writes `input` to the process, and closes its input.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (process, [_, input]) = arguments.method::<Process, 2>(Self::NAME, ["self", "input"])?;
@@ -331,7 +331,7 @@ impl AsyncFunction for ProcessReadStream {
 
     const PARAMETERS: &'static str = "(self, fd)";
 
-    const DOC: &'static str = "Read an output of the process, 1 or 2, up to its end, and close it.";
+    const DOC: &'static str = "Reads an output of the process, 1 or 2, up to its end, and closes it.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (process, [_, fd]) = arguments.method::<Process, 2>(Self::NAME, ["self", "fd"])?;
@@ -413,7 +413,7 @@ impl AsyncFunction for ProcessCommunicate {
 
     const PARAMETERS: &'static str = "(self, input=None)";
 
-    const DOC: &'static str = "Write `input` to the process, read all of its output, and wait for its end.\n\n\
+    const DOC: &'static str = "Writes `input` to the process, reads all of its output, and waits for its end.\n\n\
         Returns what came from stdout and from stderr: bytes, or None for one that is no pipe. What a communicate() that\n\
         is cancelled has read stays to be read.";
 

@@ -31,7 +31,7 @@ impl AsyncFunction for Enter {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Begin the group, in the task that runs.";
+    const DOC: &'static str = "Begins the group, in the task that runs.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let [group] = arguments.bind("__aenter__", ["self"], 1, 1)?;
@@ -61,7 +61,7 @@ impl AsyncFunction for Exit {
 
     const PARAMETERS: &'static str = "(self, et, exc, tb)";
 
-    const DOC: &'static str = "Wait for the tasks of the group.\n\n\
+    const DOC: &'static str = "Waits for the tasks of the group.\n\n\
         Raises the exceptions of the body and the tasks as a BaseExceptionGroup; KeyboardInterrupt, SystemExit, and a\n\
         CancelledError that is not the group's own, by themselves.";
 

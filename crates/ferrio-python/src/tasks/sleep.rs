@@ -24,7 +24,7 @@ impl AsyncFunction for SleepFunction {
 
     const PARAMETERS: &'static str = "(delay, result=None)";
 
-    const DOC: &'static str = "Return `result` after `delay` seconds.\n\n\
+    const DOC: &'static str = "Returns `result` after `delay` seconds.\n\n\
         A delay of zero, or less, gives every other task and callback that is ready one turn.\n\n\
         Raises ValueError if the delay is not a number.";
 

@@ -31,7 +31,7 @@ impl AsyncFunction for WaitFunction {
 
     const PARAMETERS: &'static str = "(fs, *, timeout=None, return_when='ALL_COMPLETED')";
 
-    const DOC: &'static str = "Wait until the futures and tasks `fs` are done, and return two sets: done, pending.\n\n\
+    const DOC: &'static str = "Waits until the futures and tasks `fs` are done, and returns two sets: done, pending.\n\n\
         With FIRST_COMPLETED or FIRST_EXCEPTION the wait ends with the first that is done, or that raises. It ends after\n\
         `timeout` seconds in any case, without an exception.\n\n\
         Raises ValueError if there is nothing to wait for, TypeError if there are coroutines.";

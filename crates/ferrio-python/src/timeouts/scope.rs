@@ -19,7 +19,7 @@ impl AsyncFunction for Enter {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Begin the scope, in the task that runs.";
+    const DOC: &'static str = "Begins the scope, in the task that runs.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -59,7 +59,7 @@ impl AsyncFunction for Exit {
 
     const PARAMETERS: &'static str = "(self, exc_type, exc_val, exc_tb)";
 
-    const DOC: &'static str = "End the scope.\n\n\
+    const DOC: &'static str = "Ends the scope.\n\n\
         Raises TimeoutError in the place of the CancelledError by which its deadline ended it.";
 
     #[inline]

@@ -37,7 +37,7 @@ use crate::sslproto::TlsTransport;
 use crate::transports::native::Ran;
 use crate::transports::{Fetched, SocketTransport};
 
-/// What a stream has received, for coroutines to read.
+/// What a stream has received, for coroutines to read: messages of up to `limit` bytes.
 #[pyclass(frozen, subclass, dict, weakref, module = "ferrio")]
 pub(crate) struct StreamReader {
     loop_ref: GilCell<Option<LoopRef>>,

@@ -177,7 +177,7 @@ impl AsyncFunction for StreamReaderRead {
 
     const PARAMETERS: &'static str = "(self, n=-1)";
 
-    const DOC: &'static str = "Return up to `n` bytes as soon as there are some; all until the end of file if `n` is -1.\n\n\
+    const DOC: &'static str = "Returns up to `n` bytes as soon as there are some; all until the end of file if `n` is -1.\n\n\
         Returns b\"\" only at the end of file, or if `n` is 0. The limit does not matter. Raises the exception that was\n\
         set, RuntimeError if another coroutine waits already. What comes before a cancellation stays to be read.";
 
@@ -264,7 +264,7 @@ impl AsyncFunction for StreamReaderReadExactly {
 
     const PARAMETERS: &'static str = "(self, n)";
 
-    const DOC: &'static str = "Return `n` bytes when there are as many.\n\n\
+    const DOC: &'static str = "Returns `n` bytes when there are as many.\n\n\
         The limit does not matter. Raises IncompleteReadError, with what there is, at the end of file; ValueError if `n`\n\
         is negative; the exception that was set; RuntimeError if another coroutine waits already.";
 
@@ -313,7 +313,7 @@ impl AsyncFunction for StreamReaderWaitForData {
 
     const PARAMETERS: &'static str = "(self, func_name)";
 
-    const DOC: &'static str = "Wait for data or the end of file.";
+    const DOC: &'static str = "Waits for data or the end of file.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (reader, [_, name]) = arguments.method::<StreamReader, 2>(Self::NAME, ["self", "func_name"])?;

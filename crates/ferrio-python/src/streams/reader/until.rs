@@ -117,7 +117,7 @@ impl AsyncFunction for StreamReaderReadUntil {
 
     const PARAMETERS: &'static str = "(self, separator=b'\\n')";
 
-    const DOC: &'static str = "Return the bytes up to and with `separator`.\n\n\
+    const DOC: &'static str = "Returns the bytes up to and with `separator`.\n\n\
         `separator` is a bytes-like object, or a tuple of them (asyncio 3.13): the one that ends first counts. Raises\n\
         LimitOverrunError if there are more bytes before it than the limit, which stay to be read; IncompleteReadError,\n\
         with what there is, at the end of file; ValueError for an empty separator or tuple; the exception that was set;\n\
@@ -234,7 +234,7 @@ impl AsyncFunction for StreamReaderReadLine {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Return the next line, with its newline; what there is, if the end of file comes first.\n\n\
+    const DOC: &'static str = "Returns the next line, with its newline; what there is, if the end of file comes first.\n\n\
         Raises ValueError if the line is longer than the limit, and drops it then as far as it is there; the exception\n\
         that was set; RuntimeError if another coroutine waits already.";
 
@@ -288,7 +288,7 @@ impl AsyncFunction for StreamReaderNext {
 
     const PARAMETERS: &'static str = "(self)";
 
-    const DOC: &'static str = "Return the next line. Raises StopAsyncIteration at the end of file.";
+    const DOC: &'static str = "Returns the next line. Raises StopAsyncIteration at the end of file.";
 
     #[inline]
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
