@@ -3,6 +3,9 @@
 import asyncio
 import copy
 import inspect
+import socket
+import struct
+import subprocess
 import threading
 
 import pytest
@@ -151,3 +154,106 @@ def test_private_attributes_of_a_loop(parity):
         assert (loop._closed, loop._stopping, loop._thread_id) == (True, False, None)
         with pytest.raises(RuntimeError, match="Event loop is closed"):
             loop._check_closed()
+
+
+# Private, and read all the same
+
+
+def test_what_a_group_keeps(parity):
+    """Derived classes read it, and programs stop its tasks by `_abort()`, which is older than `cancel()`."""
+
+    async def body(case):
+        async def forever():
+            await asyncio.get_running_loop().create_future()
+
+        async def broken():
+            raise ZeroDivisionError
+
+        group = case.classes.TaskGroup()
+        case(group._entered, group._exiting, group._aborting, group._parent_cancel_requested, group._errors)
+        async with group:
+            tasks = [group.create_task(forever()) for _ in range(3)]
+            await asyncio.sleep(0)
+            case(group._entered, group._exiting, group._aborting)
+            group._abort()
+            case(group._aborting)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            case([task.cancelled() for task in tasks], "the body goes on")
+        try:
+            async with case.classes.TaskGroup() as group:
+                group.create_task(broken())
+                await asyncio.get_running_loop().create_future()
+        except ExceptionGroup as raised:
+            case(repr(raised.exceptions), group._exiting, group._parent_cancel_requested)
+
+    parity(body)
+
+
+def test_a_derived_group_keeps_something_of_its_own_there(parity):
+    async def body(case):
+        class Group(case.classes.TaskGroup):
+            def __init__(self):
+                super().__init__()
+                self._errors = ["its own"]
+
+        group = Group()
+        case(group._errors)
+
+    recorded, _ = parity(body)
+    assert recorded == [["its own"]]
+
+
+def test_what_a_transport_keeps(parity):
+    """The socket, for an option that asyncio does not offer; the protocol; what `get_extra_info` answers from."""
+
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, start_serving=False)
+        case(server.is_serving(), server._loop is loop)
+        server._start_serving()
+        case(server.is_serving())
+        async with server:
+            address = server.sockets[0].getsockname()
+            transport, protocol = await loop.create_connection(asyncio.Protocol, *address)
+            datagrams, other = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
+            for one, of in ((transport, protocol), (datagrams, other)):
+                case(one._protocol is of, one._closing, type(one._sock).__name__)
+                case(one._sock_fd == one._sock.fileno() == one.get_extra_info("socket").fileno())
+                case({name: one._extra.get(name) == one.get_extra_info(name) for name in ("sockname", "peername")})
+                one._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.close()
+                case(one._closing)
+        case(server.is_serving())
+
+    parity(body)
+
+
+def test_what_a_process_and_its_pipes_keep(parity):
+    async def body(case):
+        process = await asyncio.create_subprocess_exec("cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        transport = process._transport
+        case(transport._pid == process.pid, transport._returncode, transport._closed)
+        case(transport._protocol is transport.get_protocol(), transport._extra["subprocess"].pid == process.pid)
+        for number in (0, 1):
+            pipe = transport.get_pipe_transport(number)
+            case(pipe._pipe is pipe.get_extra_info("pipe"), pipe._fileno == pipe._pipe.fileno(), pipe._closing)
+            case(pipe._protocol is pipe.get_protocol(), list(pipe._extra))
+        process.stdin.close()
+        case(process.stdin.transport._closing, await process.stdout.read(), await process.wait())
+        case(transport._returncode, transport._closed)
+
+    parity(body)
+
+
+def test_the_exception_handler_of_a_loop(parity):
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        before, handler = loop._exception_handler, lambda loop, context: None
+        loop.set_exception_handler(handler)
+        case(loop._exception_handler is handler)
+        loop.set_exception_handler(None)
+        case(loop._exception_handler)
+        loop.set_exception_handler(before)
+
+    parity(body)

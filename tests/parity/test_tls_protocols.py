@@ -159,3 +159,54 @@ def test_another_protocol_from_inside_of_the_protocol(parity):
 
     recorded, _ = parity(body)
     assert ("successor", "data_received", "bytes", b"two") in recorded
+
+
+# What asyncio has below a TLS transport
+
+
+def test_who_replaces_methods_of_the_protocol_below_is_called(parity):
+    """A known way to wait until a client's connections are gone: `close()` of the client does not."""
+
+    async def body(case):
+        made = asyncio.Queue()
+        async with serving(lambda: Accepted(case, made)) as connect:
+            peer = await connect()
+            transport = (await made.get()).transport
+            below = transport._ssl_protocol
+            case(below is transport._ssl_protocol, below is below._transport.get_protocol())
+            gone = asyncio.Event()
+
+            def replaced(name, method):
+                def call(*arguments):
+                    case(name, arguments)
+                    if name == "connection_lost":
+                        gone.set()
+                    return method(*arguments)
+
+                setattr(below, name, call)
+
+            replaced("connection_lost", below.connection_lost)
+            replaced("eof_received", below.eof_received)
+            transport.close()
+            with contextlib.suppress(ssl.SSLWantReadError):
+                await peer.close()
+            await gone.wait()
+
+    parity(body)
+
+
+def test_what_the_protocol_below_keeps(parity):
+    async def body(case):
+        made = asyncio.Queue()
+        async with serving(lambda: Accepted(case, made)) as connect:
+            peer = await connect()
+            protocol = await made.get()
+            below = protocol.transport._ssl_protocol
+            case(below._app_transport is protocol.transport, below._app_protocol is protocol)
+            case(below._sslobj is below._extra["ssl_object"] is protocol.transport.get_extra_info("ssl_object"))
+            case(sorted(below._extra), below._transport.get_extra_info("peername") is not None)
+            await peer.close()
+            await protocol.lost
+            case(below._transport)
+
+    parity(body)

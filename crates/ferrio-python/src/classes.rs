@@ -33,6 +33,38 @@ macro_rules! stands_for {
 
 pub(crate) use stands_for;
 
+/// An attribute by which asyncio's class keeps what ferrio's keeps in Rust, for programs that read it although its name
+/// says that it is private.
+///
+/// It is no data descriptor: what a program assigns to the name hides it, as it would on asyncio.
+#[pyclass(frozen, module = "ferrio._ferrio", name = "_Attribute")]
+struct Attribute {
+    read: Read,
+}
+
+/// How an [`Attribute`] is read of an object.
+pub(crate) type Read = for<'a, 'py> fn(&'a Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
+
+#[pymethods]
+impl Attribute {
+    fn __get__<'py>(
+        slf: &Bound<'py, Self>,
+        object: Option<&Bound<'py, PyAny>>,
+        _class: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match object {
+            Some(object) => (slf.get().read)(object),
+            None => Ok(slf.clone().into_any()),
+        }
+    }
+}
+
+/// Gives the class `T` attributes that can be read and hidden.
+pub(crate) fn readable<T: PyClass>(py: Python<'_>, attributes: &[(&str, Read)]) -> PyResult<()> {
+    let class = py.get_type::<T>();
+    attributes.iter().try_for_each(|(name, read)| class.setattr(*name, Bound::new(py, Attribute { read: *read })?))
+}
+
 /// Has `copy` and `pickle` take along what Rust keeps, under the names by which asyncio's class has it in its
 /// `__dict__`: attributes of the class that can be read and set.
 macro_rules! copied {

@@ -37,9 +37,9 @@ mod _ferrio {
 
     use crate::asyncio;
     use crate::coroutine::Coroutine;
-    use crate::event_loop::{CallAt, CallLater, CallSoon, CreateFuture, CreateTask, SockRecv, SockSendAll};
+    use crate::event_loop::{self, CallAt, CallLater, CallSoon, CreateFuture, CreateTask, SockRecv, SockSendAll};
     use crate::ffi::{async_function, await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
-    use crate::transports::{SendTo, Write};
+    use crate::transports::{self, SendTo, Write};
     use crate::{
         futures, graph, locks, queues, sslproto, streams, subprocess, taskgroups, tasks, threads, timeouts, wait_for,
     };
@@ -112,6 +112,8 @@ mod _ferrio {
         method::install::<sslproto::Write>(py)?;
         sslproto::install(py);
         method::install::<SendTo>(py)?;
+        event_loop::install(py)?;
+        transports::install(py)?;
         locks::add(module)?;
         queues::add(module)?;
         streams::add(module)?;

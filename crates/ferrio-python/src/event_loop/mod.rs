@@ -61,9 +61,10 @@ use ferrio::engine::{self, Clock};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, ffi};
+use pyo3::{PyTraverseError, ffi, intern};
 
 use crate::asyncio;
+use crate::classes::readable;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::ffi::newborn;
@@ -145,6 +146,16 @@ impl EventLoop {
         drop(this.signal_handlers.take(py));
         drop(this.watched.take(py));
     }
+}
+
+/// Gives the class what programs read although it is private.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    readable::<EventLoop>(
+        py,
+        &[("_exception_handler", |event_loop| {
+            event_loop.call_method0(intern!(event_loop.py(), "get_exception_handler"))
+        })],
+    )
 }
 
 impl EventLoop {

@@ -45,6 +45,14 @@ impl Lower {
         }
     }
 
+    /// Its protocol, if it tells and has one.
+    pub(super) fn protocol<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.object(py).getattr_opt(intern!(py, "get_protocol"))? {
+            Some(get_protocol) => get_protocol.call0().map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Sends `data`, or keeps what cannot be sent now.
     #[inline]
     pub(super) fn write(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {

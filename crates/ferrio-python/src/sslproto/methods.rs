@@ -200,10 +200,18 @@ impl TlsTransport {
         true
     }
 
-    /// What the transport below calls.
+    /// What the transport below calls: its protocol, until it is gone.
     #[getter]
-    fn _ssl_protocol(slf: &Bound<'_, Self>) -> TlsProtocol {
-        TlsProtocol::new(slf.clone().unbind())
+    fn _ssl_protocol<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, TlsProtocol>> {
+        let py = slf.py();
+        if let Some(lower) = slf.get().lower(py)
+            && let Some(protocol) = lower.protocol(py)?
+            && let Ok(protocol) = protocol.cast_into::<TlsProtocol>()
+            && protocol.get().transport(py).is(slf)
+        {
+            return Ok(protocol);
+        }
+        TlsProtocol::create(slf)
     }
 
     #[getter]
@@ -256,7 +264,8 @@ impl TlsTransport {
 }
 
 impl TlsTransport {
-    fn ssl_object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    /// The `ssl.SSLObject`; `None` before there is one.
+    pub(super) fn ssl_object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.engine.try_use(py).map(|engine| engine.object(py).clone())
     }
 

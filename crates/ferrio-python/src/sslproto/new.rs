@@ -109,7 +109,7 @@ impl TlsTransport {
         let limits = write_limits(None, None)?;
         transport.output.with(py, |output| output.flow.set_limits(limits));
         let transport = newborn::make(py, transport)?.into_bound(py);
-        Bound::new(py, TlsProtocol::new(transport.unbind()))
+        TlsProtocol::create(&transport)
     }
 }
 

@@ -4,23 +4,29 @@ use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::TlsTransport;
 use crate::asyncio;
 use crate::classes::stands_for;
 use crate::ffi::buffer::with_bytes;
+use crate::ffi::newborn;
 use crate::loop_ref::LoopCore;
 use crate::transports::native::{NativeProtocol, Ran};
 
 /// The protocol of the transport below, as `asyncio.Protocol`.
-#[pyclass(frozen, weakref, module = "ferrio")]
+///
+/// It has a `__dict__` because programs put functions of their own in the place of its `connection_lost` and
+/// `eof_received`, to learn when a connection is really gone.
+#[pyclass(frozen, dict, weakref, module = "ferrio")]
 pub(crate) struct TlsProtocol {
     transport: Py<TlsTransport>,
 }
 
 impl TlsProtocol {
-    pub(super) fn new(transport: Py<TlsTransport>) -> Self {
-        Self { transport }
+    pub(super) fn create<'py>(transport: &Bound<'py, TlsTransport>) -> PyResult<Bound<'py, Self>> {
+        let protocol = Self { transport: transport.clone().unbind() };
+        Ok(newborn::make(transport.py(), protocol)?.into_bound(transport.py()))
     }
 
     /// Takes what a protocol of asyncio's streams has received and nobody has read: it is the beginning of the handshake.
@@ -106,6 +112,44 @@ impl TlsProtocol {
     #[getter]
     fn _sslcontext<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.transport.get().ssl_context.bind(py).clone()
+    }
+
+    /// The transport below, by asyncio's name for it; None once it is gone.
+    #[getter]
+    fn _transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.transport.get().lower(py).map(|lower| lower.object(py).clone())
+    }
+
+    /// The `ssl.SSLObject`, likewise; None before the handshake has begun.
+    #[getter]
+    fn _sslobj<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.transport.get().ssl_object(py)
+    }
+
+    /// The transport above, likewise.
+    #[getter]
+    fn _app_transport<'py>(&self, py: Python<'py>) -> Bound<'py, TlsTransport> {
+        self.transport(py).clone()
+    }
+
+    /// The protocol above, likewise.
+    #[getter]
+    fn _app_protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.transport.get().upper.get(py)
+    }
+
+    /// What the transport above answers from beside what the one below knows, likewise.
+    #[getter]
+    fn _extra<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let known = PyDict::new(py);
+        let names: &[&str] = match self.transport.get().flags.get(py).secured {
+            true => &["sslcontext", "ssl_object", "peercert", "cipher", "compression"],
+            false => &["sslcontext"],
+        };
+        for name in names {
+            known.set_item(name, self.transport(py).call_method1(intern!(py, "get_extra_info"), (name,))?)?;
+        }
+        Ok(known)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -5,11 +5,12 @@ use std::ffi::CStr;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyList, PySet, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
 use super::TaskGroup;
 use crate::asyncio;
+use crate::classes::readable;
 use crate::ffi::call::{method0, method1};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method::{CallArguments, FastMethod};
@@ -46,6 +47,11 @@ impl TaskGroup {
         }
         Self::abort(slf)?;
         Self::cancel_parent(slf)
+    }
+
+    /// Cancels the tasks of the group and not its body, under the name by which programs know it from before `cancel()`.
+    fn _abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::abort(slf)
     }
 
     /// asyncio's class for a plain group, so that `isinstance` says yes; a subclass answers for itself.
@@ -114,6 +120,28 @@ impl TaskGroup {
     fn __clear__(slf: &Bound<'_, Self>) {
         drop(slf.get().inner.take(slf.py()));
     }
+}
+
+/// What classes that are derived from asyncio's group read. They may also keep something of their own by such a name.
+pub(super) fn add_attributes(py: Python<'_>) -> PyResult<()> {
+    fn flag<'py>(group: &Bound<'py, PyAny>, flag: fn(&TaskGroup) -> &GilCopy<bool>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, group) = (group.py(), group.cast::<TaskGroup>()?);
+        Ok(PyBool::new(py, flag(group.get()).get(py)).to_owned().into_any())
+    }
+    readable::<TaskGroup>(
+        py,
+        &[
+            ("_entered", |group| flag(group, |group| &group.entered)),
+            ("_exiting", |group| flag(group, |group| &group.exiting)),
+            ("_parent_cancel_requested", |group| flag(group, |group| &group.parent_cancel_requested)),
+            ("_errors", |group| {
+                let (py, group) = (group.py(), group.cast::<TaskGroup>()?.get());
+                let errors: Vec<_> =
+                    group.inner.with(py, |inner| inner.errors.iter().map(|error| error.clone_ref(py)).collect());
+                Ok(PyList::new(py, errors)?.into_any())
+            }),
+        ],
+    )
 }
 
 /// `TaskGroup.create_task`.

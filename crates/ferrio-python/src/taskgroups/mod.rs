@@ -36,6 +36,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     async_function::install::<Enter>(&class)?;
     async_function::install::<Exit>(&class)?;
     method::install::<CreateTask>(py)?;
+    methods::add_attributes(py)?;
     module.add_class::<TaskGroup>()
 }
 

@@ -13,6 +13,7 @@
 //! | [`endpoint`] | who closes the descriptor |
 //! | [`source`] | the descriptor's registration with the reactor |
 //! | [`chunk`] | bytes that wait to be sent |
+//! | [`attributes`] | what programs read although it is private |
 //! | [`address`] | addresses as Python knows them |
 //! | [`log`] | what is said to the log, and of transports that were not closed |
 //! | [`callback`] | how a transport's work is run by the loop |
@@ -24,6 +25,7 @@
 //! nothing is borrowed while one is called, and state is looked at again afterwards.
 
 mod address;
+mod attributes;
 pub(crate) mod callback;
 pub(crate) mod chunk;
 mod datagram;
@@ -38,6 +40,7 @@ mod source;
 mod subprocess;
 mod transport;
 
+pub(crate) use attributes::install;
 pub(crate) use datagram::{DatagramTransport, NewDatagramTransport, SendTo};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use pipe::{NewPipe, ReadPipeTransport, WritePipeTransport};

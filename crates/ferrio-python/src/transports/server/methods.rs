@@ -41,6 +41,16 @@ impl Server {
         PyList::new(py, listeners.iter().map(|listener| listener.get().socket(py))).map(Some)
     }
 
+    /// Begins to accept connections, by asyncio's name for it, which programs call where they cannot await.
+    fn _start_serving(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::start(slf)
+    }
+
+    #[getter]
+    fn _loop<'py>(&self, py: Python<'py>) -> Bound<'py, LoopCore> {
+        self.get_loop(py)
+    }
+
     /// The futures of those who wait for its end; None once it has come. asyncio's tests look.
     #[getter]
     fn _waiters<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
