@@ -166,6 +166,17 @@ def test_an_excepthook_of_the_program(tmp_path):
     assert_like_python(path)
 
 
+@pytest.mark.parametrize("leave", ["raise SystemExit(3)", "raise KeyboardInterrupt", "1 / 0"])
+def test_what_a_failed_program_held_goes_in_time(tmp_path, leave):
+    """The frames of its traceback were kept until the modules were gone, which a `__del__` then lacked."""
+    path = tmp_path / "holds.py"
+    path.write_text(
+        "import string\n\nclass Held:\n    def __del__(self):\n        print(string.capwords('gone in time'))\n\n"
+        f"def main():\n    held = Held()\n    {leave}\n\nmain()\n"
+    )
+    assert assert_like_python(path).stdout == "Gone In Time\n"
+
+
 def test_a_file_that_is_not_there(tmp_path):
     assert assert_like_python(tmp_path / "nothing.py").returncode == 2
     assert_like_python("./nothing.py", cwd=tmp_path)

@@ -62,8 +62,8 @@ def main() -> None:
     _children.follow()
     try:
         run()
-    except BaseException as error:
-        hide_own_frames(error)
+    except BaseException:
+        hide_own_frames()
         raise
 
 
@@ -144,14 +144,16 @@ def set_path(first: str) -> None:
         sys.path[0] = first
 
 
-def hide_own_frames(error: BaseException) -> None:
+def hide_own_frames() -> None:
     """Have the traceback printed begin where the program does, not here."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
-        traceback = traceback.tb_next
     hook = sys.excepthook
 
-    def print_rest(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    # It keeps nothing of the error: what the program's frames hold would live until the modules are gone.
+    def print_rest(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        # First come the frames of who runs this module, then its own.
+        for own in (False, True):
+            while traceback is not None and (traceback.tb_frame.f_code.co_filename == __file__) is own:
+                traceback = traceback.tb_next
         hook(kind, error.with_traceback(traceback), traceback)
 
     sys.excepthook = print_rest

@@ -195,3 +195,54 @@ def test_a_program_that_closes_and_does_not_wait_ends_quietly(name, streams):
         options=["-X", "dev", "-W", "error"],
     )
     assert (printed, errors, status) == (["b'hello' (b'world', None)"], "", 0)
+
+
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+@pytest.mark.parametrize(
+    "work",
+    [
+        "pass",
+        "repr(asyncio.current_task()), repr(loop.create_future())",
+        "await asyncio.gather(asyncio.sleep(0), asyncio.create_task(asyncio.sleep(0)))",
+        "await asyncio.wait_for(asyncio.shield(asyncio.sleep(0)), 1)",
+        "await asyncio.wait([asyncio.create_task(asyncio.sleep(0))], timeout=1)",
+        "[await earliest for earliest in asyncio.as_completed([asyncio.sleep(0)])]",
+        "reader, writer = await asyncio.open_connection(sock=pair[0]); writer.close(); await writer.wait_closed()",
+        "await loop.sock_sendall(pair[0], b'x'); await loop.sock_recv(pair[1], 1)",
+        "server = await asyncio.start_server(print, '127.0.0.1', 0); server.close()",
+        "loop.add_signal_handler(signal.SIGUSR1, print); loop.remove_signal_handler(signal.SIGUSR1)",
+        "loop.call_soon_threadsafe(loop.call_later, 0, print)",
+        "loop.set_debug(True); await asyncio.sleep(0)",
+    ],
+)
+def test_a_finalizer_runs_a_loop(name, work):
+    """As a client does whose `__del__` closes it: nothing can be imported any more, and what is loaded serves."""
+    printed, complaints, status = run_script(
+        name,
+        f"""
+        import socket
+        import sys
+
+        class Client:
+            async def work(self, loop, pair):
+                {work}
+                return "done"
+
+            def __del__(self, print=print, pair=socket.socketpair, meta_path=sys.meta_path):
+                pair = pair()
+                for end in pair:
+                    end.setblocking(False)
+                loop = new_event_loop()
+                try:
+                    print(loop.run_until_complete(self.work(loop, pair)), sys.meta_path is not meta_path)
+                finally:
+                    loop.close()
+                    for end in pair:
+                        end.close()
+
+        # What asyncio itself imports when it is first needed.
+        new_event_loop().close()
+        client = Client()
+        """,
+    )
+    assert (printed, complaints, status) == (["done True"], "", 0)

@@ -111,6 +111,49 @@ imported! {
     warn_unawaited_coroutine = "warnings"."_warn_unawaited_coroutine";
 }
 
+/// Modules that are asked for attributes when these are needed, as programs put others there.
+const MODULES: &[&str] = &[
+    "_socket",
+    "asyncio",
+    "asyncio.coroutines",
+    "asyncio.events",
+    "asyncio.futures",
+    "asyncio.queues",
+    "asyncio.tasks",
+    "builtins",
+    "concurrent.futures",
+    "ferrio",
+    "ferrio._ferrio",
+    "inspect",
+    "io",
+    "os",
+    "signal",
+    "socket",
+    "ssl",
+    "subprocess",
+    "sys",
+    "threading",
+    "warnings",
+    "weakref",
+];
+
+static REMEMBERED: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+
+/// The module of that name. While the interpreter goes, when objects are finalized whose `__del__` may use a loop,
+/// nothing can be imported any more, and it is the one that there was.
+///
+/// # Errors
+///
+/// `ImportError` if there is none.
+pub(crate) fn module<'py>(py: Python<'py>, name: &'static str) -> PyResult<Bound<'py, PyModule>> {
+    py.import(name).or_else(|error| remembered(py, name).ok_or(error))
+}
+
+#[cold]
+fn remembered<'py>(py: Python<'py>, name: &'static str) -> Option<Bound<'py, PyModule>> {
+    REMEMBERED.get(py)?.bind(py).get_item(name).ok().flatten()?.cast_into().ok()
+}
+
 /// Imports everything: programs put other things in the place of what ours stands for, and what is called while the
 /// interpreter goes imports nothing any more. asyncio has loaded all these modules.
 ///
@@ -125,7 +168,16 @@ pub(crate) fn remember(py: Python<'_>) -> PyResult<()> {
             Err(error) => return Err(error),
         }
     }
-    EXCEPTIONS.iter().try_for_each(|class| class(py).map(drop))
+    EXCEPTIONS.iter().try_for_each(|class| class(py).map(drop))?;
+    let modules = REMEMBERED.get_or_init(py, || PyDict::new(py).unbind()).bind(py);
+    for name in MODULES {
+        match py.import(*name) {
+            Ok(module) => modules.set_item(name, module)?,
+            Err(_) if *name == "ssl" => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Declares an exception class of asyncio: `name::new_err`, `name::is`.
@@ -176,7 +228,7 @@ exceptions! {
 /// Where the Python code stands that called us, for what debug mode shows of the making of an object.
 pub(crate) fn stack_here(py: Python<'_>) -> PyResult<Py<PyAny>> {
     // There is no frame where a thread that has none calls.
-    let frame = py.import("sys")?.call_method1("_getframe", (0,)).ok();
+    let frame = module(py, "sys")?.call_method1("_getframe", (0,)).ok();
     extract_stack(py)?.call1((frame,)).map(Bound::unbind)
 }
 

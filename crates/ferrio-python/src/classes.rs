@@ -6,6 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
+use crate::asyncio;
+
 /// Adds a class to the module, under the short name that errors know Python's own classes by: "'Lock' object ...".
 pub(crate) fn add<T: PyClass>(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = module.py().get_type::<T>();
@@ -91,7 +93,7 @@ pub(crate) use copied;
 /// How an object is made again: not as `object` has it, which compares the class with what `__class__` says.
 pub(crate) fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
     let py = object.py();
-    let make = py.import("ferrio._ferrio")?.getattr(intern!(py, "_new"))?;
+    let make = asyncio::module(py, "ferrio._ferrio")?.getattr(intern!(py, "_new"))?;
     let arguments = PyTuple::new(py, [object.get_type()])?.into_any();
     PyTuple::new(py, [make, arguments, object.call_method0(intern!(py, "__getstate__"))?])
 }

@@ -10,6 +10,7 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::asyncio;
 use crate::ffi::call::call2;
 use crate::ffi::cell::GilCopy;
 
@@ -71,7 +72,7 @@ pub(crate) fn swap<'py>(loop_object: &Bound<'py, PyAny>, task: &Bound<'py, PyAny
 fn swap_function(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static SWAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let make = || {
-        let tasks = py.import("asyncio.tasks")?;
+        let tasks = asyncio::module(py, "asyncio.tasks")?;
         match tasks.getattr("_swap_current_task") {
             Ok(swap) => Ok(swap.unbind()),
             Err(_) => Ok(Bound::new(py, DictSwap(tasks.getattr("_current_tasks")?.unbind()))?.into_any().unbind()),

@@ -115,12 +115,12 @@ pub(crate) fn print_call_graph(
     let text = format_call_graph(py, future, depth, limit)?;
     let keywords = PyDict::new(py);
     keywords.set_item("file", file)?;
-    py.import("builtins")?.call_method("print", (text,), Some(&keywords)).map(drop)
+    asyncio::module(py, "builtins")?.call_method("print", (text,), Some(&keywords)).map(drop)
 }
 
 /// What `asyncio.tasks` has by that name now: debuggers and tests put the pure Python one there.
 fn in_force<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import("asyncio.tasks")?.getattr(name)
+    asyncio::module(py, "asyncio.tasks")?.getattr(name)
 }
 
 fn current_task<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -132,7 +132,9 @@ fn current_task<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAn
 /// `TypeError`, with asyncio's text, if it is no future.
 fn check_future(object: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = object.py();
-    if object.cast::<Future>().is_ok() || object.is_instance(&py.import("asyncio.futures")?.getattr("Future")?)? {
+    if object.cast::<Future>().is_ok()
+        || object.is_instance(&asyncio::module(py, "asyncio.futures")?.getattr("Future")?)?
+    {
         return Ok(());
     }
     let text = "object does not appear to be compatible with asyncio.Future";
@@ -204,7 +206,7 @@ fn current_stack(py: Python<'_>, depth: isize, limit: Option<isize>) -> PyResult
         return Ok(frames);
     }
     // asyncio counts from the frame of its own function; here the caller's is the innermost there is.
-    let innermost = py.import("sys")?.call_method1(intern!(py, "_getframe"), ((depth - 1).max(0),))?;
+    let innermost = asyncio::module(py, "sys")?.call_method1(intern!(py, "_getframe"), ((depth - 1).max(0),))?;
     let mut next = Some(innermost);
     while let Some(frame) = next.take().filter(|frame| !frame.is_none()) {
         let back = frame.getattr(intern!(py, "f_back"))?;
@@ -308,14 +310,14 @@ fn future_graph_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 
 /// The class of that name, which programs take apart with `dataclasses` and by pattern matching.
 fn dataclass(py: Python<'_>, name: &str, fields: &[&str]) -> PyResult<Py<PyType>> {
-    if let Ok(class) = py.import("asyncio").and_then(|asyncio| asyncio.getattr(name)) {
+    if let Ok(class) = asyncio::module(py, "asyncio").and_then(|asyncio| asyncio.getattr(name)) {
         return Ok(class.cast_into::<PyType>()?.unbind());
     }
     let keywords = PyDict::new(py);
     keywords.set_item("frozen", true)?;
     keywords.set_item("slots", true)?;
     let fields = PyList::new(py, fields)?;
-    let class = py.import("dataclasses")?.call_method("make_dataclass", (name, fields), Some(&keywords))?;
+    let class = asyncio::module(py, "dataclasses")?.call_method("make_dataclass", (name, fields), Some(&keywords))?;
     class.setattr("__module__", PyString::new(py, "ferrio"))?;
     Ok(class.cast_into::<PyType>()?.unbind())
 }

@@ -183,8 +183,8 @@ impl Runner {
         let is_set = factory.is_none();
         let event_loop = match factory {
             Some(factory) => factory.bind(py).call0()?,
-            None if FOLLOWS_POLICY.get(py) => py.import("asyncio.events")?.call_method0("new_event_loop")?,
-            None => py.import("ferrio")?.call_method0("new_event_loop")?,
+            None if FOLLOWS_POLICY.get(py) => asyncio::module(py, "asyncio.events")?.call_method0("new_event_loop")?,
+            None => asyncio::module(py, "ferrio")?.call_method0("new_event_loop")?,
         };
         if is_set {
             set_event_loop(py, Some(&event_loop))?;
@@ -236,11 +236,11 @@ impl Interrupts {
     /// Installs a handler, if this is the main thread and nobody else handles the signal.
     fn install<'py>(event_loop: &Bound<'py, PyAny>, task: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Self>>> {
         let py = task.py();
-        let threading = py.import("threading")?;
+        let threading = asyncio::module(py, "threading")?;
         if !threading.call_method0("current_thread")?.is(&threading.call_method0("main_thread")?) {
             return Ok(None);
         }
-        let signal = py.import("signal")?;
+        let signal = asyncio::module(py, "signal")?;
         let sigint = signal.getattr("SIGINT")?;
         if !signal.call_method1("getsignal", (&sigint,))?.is(&signal.getattr("default_int_handler")?) {
             return Ok(None);
@@ -258,7 +258,7 @@ impl Interrupts {
     /// Brings the interpreter's handler back, unless the program has installed one of its own meanwhile.
     fn remove(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
-        let signal = py.import("signal")?;
+        let signal = asyncio::module(py, "signal")?;
         let sigint = signal.getattr("SIGINT")?;
         if signal.call_method1("getsignal", (&sigint,))?.is(this) {
             signal.call_method1("signal", (sigint, signal.getattr("default_int_handler")?))?;
@@ -341,7 +341,7 @@ fn as_coroutine(awaitable: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     if asyncio::iscoroutine(py)?.call1((&awaitable,))?.is_truthy()? {
         return Ok(awaitable);
     }
-    if !py.import("inspect")?.call_method1("isawaitable", (&awaitable,))?.is_truthy()? {
+    if !asyncio::module(py, "inspect")?.call_method1("isawaitable", (&awaitable,))?.is_truthy()? {
         return Err(PyTypeError::new_err("An asyncio.Future, a coroutine or an awaitable is required"));
     }
     let awaitable = awaitable.unbind();
@@ -349,7 +349,7 @@ fn as_coroutine(awaitable: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
 }
 
 fn set_event_loop(py: Python<'_>, event_loop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    py.import("asyncio.events")?.call_method1("set_event_loop", (event_loop,)).map(drop)
+    asyncio::module(py, "asyncio.events")?.call_method1("set_event_loop", (event_loop,)).map(drop)
 }
 
 /// Runs the loop until all that was begun on it has ended.
@@ -372,7 +372,7 @@ fn wind_down(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
 
 fn cancel_all_tasks(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    let module = py.import("asyncio.tasks")?;
+    let module = asyncio::module(py, "asyncio.tasks")?;
     let tasks = module.call_method1("all_tasks", (event_loop,))?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
     if tasks.is_empty() {
         return Ok(());

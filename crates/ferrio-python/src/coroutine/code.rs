@@ -6,7 +6,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 
 /// What stands for the file.
 const FILE: &str = "<ferrio>";
@@ -32,20 +32,18 @@ fn function_of<'py>(py: Python<'py>, name: &'static str) -> PyResult<Bound<'py, 
     if let Some(function) = made.get_item(name)? {
         return Ok(function);
     }
-    let short = name.rsplit('.').next().unwrap_or(name);
-    let source = PyString::new(py, &format!("async def {short}(): pass"));
-    let builtins = py.import("builtins")?;
     let globals = PyDict::new(py);
     globals.set_item("__name__", "ferrio")?;
-    globals.set_item("__builtins__", &builtins)?;
-    builtins.call_method1("exec", (builtins.call_method1("compile", (source, FILE, "exec"))?, &globals))?;
-    let function = globals.as_any().get_item(short)?;
-    globals.as_any().del_item(short)?;
+    // Without an import: coroutines are also shown while the interpreter goes.
+    py.run(c"async def function(): pass", Some(&globals), None)?;
+    let function = globals.as_any().get_item("function")?;
+    globals.del_item("function")?;
     let changed = PyDict::new(py);
+    changed.set_item("co_filename", FILE)?;
+    changed.set_item("co_name", name.rsplit('.').next().unwrap_or(name))?;
     changed.set_item("co_qualname", name)?;
     let code = function.getattr("__code__")?.call_method("replace", (), Some(&changed))?;
     function.setattr("__code__", code)?;
-    function.setattr("__qualname__", name)?;
     made.set_item(name, &function)?;
     Ok(function)
 }

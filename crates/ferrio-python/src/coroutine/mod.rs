@@ -269,7 +269,7 @@ impl Driven for Coroutine {
     /// Only for a generator that is a coroutine: the interpreter lets nobody else iterate its own.
     fn iterate<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = this.py();
-        let frame = py.import("sys")?.call_method1(intern!(py, "_getframe"), (0,))?;
+        let frame = asyncio::module(py, "sys")?.call_method1(intern!(py, "_getframe"), (0,))?;
         let flags: u32 = frame.getattr(intern!(py, "f_code"))?.getattr(intern!(py, "co_flags"))?.extract()?;
         // inspect.CO_ITERABLE_COROUTINE, which the language has fixed.
         if flags & 0x100 != 0 {

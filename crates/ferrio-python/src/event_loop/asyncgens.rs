@@ -20,7 +20,7 @@ pub(super) struct AsyncGens {
 
 impl AsyncGens {
     pub(super) fn new(py: Python<'_>) -> PyResult<Self> {
-        Ok(Self { alive: py.import("weakref")?.call_method0("WeakSet")?.unbind(), shut_down: false })
+        Ok(Self { alive: asyncio::module(py, "weakref")?.call_method0("WeakSet")?.unbind(), shut_down: false })
     }
 
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -48,7 +48,7 @@ impl EventLoop {
                 let closes = PyTuple::new(py, closes.collect::<PyResult<Vec<_>>>()?)?;
                 let keywords = PyDict::new(py);
                 keywords.set_item("return_exceptions", true)?;
-                let gather = py.import("asyncio.tasks")?.call_method("gather", closes, Some(&keywords))?;
+                let gather = asyncio::module(py, "asyncio.tasks")?.call_method("gather", closes, Some(&keywords))?;
                 PyResult::Ok(Some((PyList::new(py, generators)?.unbind(), gather.unbind())))
             })?;
             let Some((generators, gather)) = closing else { return Python::attach(|py| Ok(py.None())) };
@@ -106,7 +106,7 @@ impl EventLoop {
     /// Makes the loop's hooks the thread's, and returns the ones before.
     pub(super) fn install_asyncgen_hooks<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let py = slf.py();
-        let sys = py.import("sys")?;
+        let sys = asyncio::module(py, "sys")?;
         let hooks = sys.call_method0("get_asyncgen_hooks")?.cast_into::<PyTuple>()?;
         let first = slf.getattr(intern!(py, "_asyncgen_firstiter_hook"))?;
         let last = slf.getattr(intern!(py, "_asyncgen_finalizer_hook"))?;
@@ -115,6 +115,6 @@ impl EventLoop {
     }
 
     pub(super) fn restore_asyncgen_hooks(py: Python<'_>, hooks: &Bound<'_, PyTuple>) -> PyResult<()> {
-        py.import("sys")?.call_method1("set_asyncgen_hooks", hooks.clone()).map(drop)
+        asyncio::module(py, "sys")?.call_method1("set_asyncgen_hooks", hooks.clone()).map(drop)
     }
 }

@@ -63,8 +63,10 @@ impl EventLoop {
         Coroutine::new(py, "getnameinfo", async move {
             let answer = Python::attach(|py| {
                 let (event_loop, query) = (event_loop.get(py)?, query.bind(py));
-                let function = py.import("socket")?.getattr(intern!(py, "getnameinfo"))?;
-                if wants_numbers(query)? && function.is(py.import("_socket")?.getattr(intern!(py, "getnameinfo"))?) {
+                let function = asyncio::module(py, "socket")?.getattr(intern!(py, "getnameinfo"))?;
+                if wants_numbers(query)?
+                    && function.is(asyncio::module(py, "_socket")?.getattr(intern!(py, "getnameinfo"))?)
+                {
                     return function.call1(query).map(|answer| Answer::Given(answer.unbind()));
                 }
                 in_executor(&event_loop, function, query).map(|future| Answer::Awaited(future.unbind()))
@@ -109,7 +111,7 @@ impl Answer {
 
 /// Looked up for every call: programs replace it.
 fn getaddrinfo(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    py.import("socket")?.getattr(intern!(py, "getaddrinfo"))
+    asyncio::module(py, "socket")?.getattr(intern!(py, "getaddrinfo"))
 }
 
 /// The answer to a query in which all is numbers; `None` also if the query is wrong, so that the error is that of the
@@ -124,7 +126,7 @@ fn address_at_once<'py>(
         return Ok(None);
     }
     let function = getaddrinfo(py)?;
-    let socket = py.import("socket")?;
+    let socket = asyncio::module(py, "socket")?;
     let is_original = function.getattr(intern!(py, "__globals__")).is_ok_and(|globals| globals.is(socket.dict()));
     if !is_original {
         return Ok(None);

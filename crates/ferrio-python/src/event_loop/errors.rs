@@ -131,7 +131,7 @@ impl EventLoop {
         if enabled == saved.get(py).is_some() {
             return Ok(());
         }
-        let sys = py.import("sys")?;
+        let sys = asyncio::module(py, "sys")?;
         let depth = if enabled {
             let depth = sys.call_method0("get_coroutine_origin_tracking_depth")?.extract()?;
             saved.set(py, Some(depth));
@@ -204,7 +204,7 @@ fn log_failure(py: Python<'_>, error: PyErr, message: &str) -> PyResult<()> {
 
 /// What `-X dev` and `PYTHONASYNCIODEBUG` say.
 pub(super) fn debug_by_default(py: Python<'_>) -> PyResult<bool> {
-    py.import("asyncio.coroutines")?.call_method0("_is_debug_mode")?.is_truthy()
+    asyncio::module(py, "asyncio.coroutines")?.call_method0("_is_debug_mode")?.is_truthy()
 }
 
 /// How many frames of a coroutine's origin debug mode keeps: as many as asyncio.

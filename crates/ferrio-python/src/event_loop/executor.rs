@@ -9,6 +9,7 @@ use pyo3::{PyTraverseError, intern};
 use super::EventLoop;
 use super::schedule::check_callback;
 use super::weak_loop::WeakLoop;
+use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::futures::Future;
 use crate::tasks::wrap_future;
@@ -62,7 +63,7 @@ impl EventLoop {
     /// Raises TypeError if it is no `concurrent.futures.ThreadPoolExecutor`.
     fn set_default_executor(&self, executor: Bound<'_, PyAny>) -> PyResult<()> {
         let py = executor.py();
-        if !executor.is_instance(&py.import("concurrent.futures")?.getattr("ThreadPoolExecutor")?)? {
+        if !executor.is_instance(&asyncio::module(py, "concurrent.futures")?.getattr("ThreadPoolExecutor")?)? {
             return Err(PyTypeError::new_err("executor must be ThreadPoolExecutor instance"));
         }
         let executor = executor.unbind();
@@ -134,7 +135,7 @@ impl Shutdown {
         };
         let keywords = PyDict::new(py);
         keywords.set_item("target", PyCFunction::new_closure(py, None, None, join)?)?;
-        let thread = py.import("threading")?.call_method("Thread", (), Some(&keywords))?;
+        let thread = asyncio::module(py, "threading")?.call_method("Thread", (), Some(&keywords))?;
         thread.call_method0("start")?;
         Ok(Some((Self { executor, thread: thread.unbind(), timer }, done.into_any().unbind())))
     }
@@ -149,7 +150,7 @@ impl Shutdown {
         }
         let timeout = timeout.unwrap_or_default();
         let text = format!("The executor did not finishing joining its threads within {timeout} seconds.");
-        py.import("warnings")?.call_method1("warn", (text, py.get_type::<PyRuntimeWarning>(), 2))?;
+        asyncio::module(py, "warnings")?.call_method1("warn", (text, py.get_type::<PyRuntimeWarning>(), 2))?;
         let keywords = PyDict::new(py);
         keywords.set_item("wait", false)?;
         self.executor.bind(py).call_method("shutdown", (), Some(&keywords))?;
@@ -185,7 +186,8 @@ impl EventLoop {
         }
         let keywords = PyDict::new(py);
         keywords.set_item("thread_name_prefix", "asyncio")?;
-        let executor = py.import("concurrent.futures")?.call_method("ThreadPoolExecutor", (), Some(&keywords))?;
+        let executor =
+            asyncio::module(py, "concurrent.futures")?.call_method("ThreadPoolExecutor", (), Some(&keywords))?;
         let kept = executor.clone().unbind();
         slf.get().executor.with(py, |own| own.default = Some(kept));
         Ok(executor)

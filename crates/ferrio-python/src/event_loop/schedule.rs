@@ -212,7 +212,7 @@ fn missing(method: &str, name: &str) -> PyErr {
 /// `TypeError` if `callback` is a coroutine or a coroutine function.
 pub(super) fn refuse_coroutine(callback: &Bound<'_, PyAny>, method: &str) -> PyResult<()> {
     let py = callback.py();
-    let is_function = py.import("inspect")?.call_method1("iscoroutinefunction", (callback,))?.is_truthy()?;
+    let is_function = asyncio::module(py, "inspect")?.call_method1("iscoroutinefunction", (callback,))?.is_truthy()?;
     if is_function || asyncio::iscoroutine(py)?.call1((callback,))?.is_truthy()? {
         return Err(PyTypeError::new_err(format!("coroutines cannot be used with {method}()")));
     }

@@ -40,7 +40,7 @@ impl EventLoop {
         // Two of the same: the engine queues one, this class says what is handled. Both predecessors go here.
         let previous = slf.get().signal_handlers.with(py, |handlers| handlers.insert(number.into(), handle));
         drop((previous, core.engine(py).signals().set(number, queued)));
-        let signal = py.import("signal")?;
+        let signal = asyncio::module(py, "signal")?;
         let installed = (|| {
             signal.call_method1("signal", (number, pyo3::wrap_pyfunction!(ignore, py)?))?;
             // System calls that the handler interrupts go on by themselves.
@@ -61,7 +61,7 @@ impl EventLoop {
         if !Self::forget_signal(slf, number) {
             return Ok(false);
         }
-        let signal = py.import("signal")?;
+        let signal = asyncio::module(py, "signal")?;
         let default = if i32::from(number) == libc::SIGINT { "default_int_handler" } else { "SIG_DFL" };
         let restored = signal.call_method1("signal", (number, signal.getattr(default)?));
         Self::release_wakeup_fd(slf)?;
@@ -161,7 +161,7 @@ fn set_wakeup_fd(py: Python<'_>, fd: i32) -> PyResult<i32> {
     let keywords = PyDict::new(py);
     // A full pipe has a byte for the loop to wake up for: nothing is lost that a warning could help with.
     keywords.set_item(intern!(py, "warn_on_full_buffer"), false)?;
-    py.import("signal")?.call_method("set_wakeup_fd", (fd,), Some(&keywords))?.extract()
+    asyncio::module(py, "signal")?.call_method("set_wakeup_fd", (fd,), Some(&keywords))?.extract()
 }
 
 /// The handler that Python has for a signal that the loop handles: the pipe is told, and that is all.
@@ -174,7 +174,7 @@ fn check_signal(sig: &Bound<'_, PyAny>) -> PyResult<u8> {
     if !sig.is_instance_of::<PyInt>() {
         return Err(PyTypeError::new_err(format!("sig must be an int, not {}", sig.repr()?)));
     }
-    let valid = py.import("signal")?.call_method0("valid_signals")?.contains(sig)?;
+    let valid = asyncio::module(py, "signal")?.call_method0("valid_signals")?.contains(sig)?;
     match sig.extract::<u8>() {
         Ok(number) if valid => Ok(number),
         _ => Err(PyValueError::new_err(format!("invalid signal number {}", sig.str()?))),

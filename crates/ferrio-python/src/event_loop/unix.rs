@@ -148,12 +148,12 @@ async fn connect(event_loop: &WeakLoop, path: Py<PyAny>) -> PyResult<OpenSocket>
 }
 
 fn fspath<'py>(path: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    path.py().import("os")?.call_method1(intern!(path.py(), "fspath"), (path,))
+    asyncio::module(path.py(), "os")?.call_method1(intern!(path.py(), "fspath"), (path,))
 }
 
 /// Its class is looked up for every call: programs replace it.
 fn unix_socket(py: Python<'_>, kind: i32) -> PyResult<Bound<'_, PyAny>> {
-    py.import("socket")?.getattr(intern!(py, "socket"))?.call1((libc::AF_UNIX, kind))
+    asyncio::module(py, "socket")?.getattr(intern!(py, "socket"))?.call1((libc::AF_UNIX, kind))
 }
 
 fn bind(path: &Bound<'_, PyAny>) -> PyResult<OpenSocket> {

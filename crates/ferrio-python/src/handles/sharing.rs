@@ -93,7 +93,7 @@ fn wait(handle: &Bound<'_, Handle>) -> PyResult<()> {
     let py = handle.py();
     let LoopRef::Ours(core) = &handle.get().loop_ref else { return Ok(()) };
     let sharing = &handle.get().sharing;
-    let event_class = py.import("threading")?.getattr("Event")?;
+    let event_class = asyncio::module(py, "threading")?.getattr("Event")?;
     while matches!(sharing.get(py), Sharing::Running | Sharing::Awaited)
         && core.get().thread.get(py) != current_thread()
     {
@@ -113,7 +113,7 @@ fn wait(handle: &Bound<'_, Handle>) -> PyResult<()> {
 /// asyncio's class of such handles, which is a `Handle`; that one where there is none, before Python 3.14.
 pub(super) fn asyncios_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let find = || match py.import("asyncio.events").and_then(|events| events.getattr("_ThreadSafeHandle")) {
+    let find = || match asyncio::module(py, "asyncio.events").and_then(|events| events.getattr("_ThreadSafeHandle")) {
         Ok(class) => Ok(class.unbind()),
         Err(_) => asyncio::handle_class(py).map(|class| class.clone().unbind()),
     };

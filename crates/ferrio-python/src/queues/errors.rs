@@ -25,7 +25,7 @@ pub(super) fn shut_down(py: Python<'_>) -> PyErr {
 /// `QueueShutDown`: asyncio's where it has one, from Python 3.13 on, or else ours.
 pub(super) fn shut_down_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let make = || match py.import("asyncio.queues")?.getattr("QueueShutDown") {
+    let make = || match asyncio::module(py, "asyncio.queues")?.getattr("QueueShutDown") {
         Ok(class) => Ok(class.cast_into::<PyType>()?.unbind()),
         Err(error) if error.is_instance_of::<PyAttributeError>(py) => {
             let text = c"Raised by putting into, or getting from, a queue that was shut down.";

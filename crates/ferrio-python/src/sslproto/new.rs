@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use super::engine::Engine;
 use super::write::Output;
 use super::{Beginning, Flags, Phase, Timeouts, TlsProtocol, TlsTransport, Waiter};
+use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy, GilExclusive};
 use crate::ffi::context;
 use crate::ffi::newborn;
@@ -136,7 +137,7 @@ fn timeout(given: Option<&Bound<'_, PyAny>>, name: &str, default: f64) -> PyResu
 
 fn default_context(py: Python<'_>, has_hostname: bool) -> PyResult<Bound<'_, PyAny>> {
     // Looked up for every call: programs replace it.
-    let context = py.import(intern!(py, "ssl"))?.call_method0(intern!(py, "create_default_context"))?;
+    let context = asyncio::module(py, "ssl")?.call_method0(intern!(py, "create_default_context"))?;
     if !has_hostname {
         context.setattr(intern!(py, "check_hostname"), false)?;
     }

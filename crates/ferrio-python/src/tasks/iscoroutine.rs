@@ -38,11 +38,11 @@ pub(crate) fn iscoroutinefunction(func: &Bound<'_, PyAny>) -> PyResult<bool> {
     let text = "'asyncio.iscoroutinefunction' is deprecated and slated for removal in Python 3.16; \
                 use inspect.iscoroutinefunction() instead";
     PyErr::warn(py, &py.get_type::<PyDeprecationWarning>(), &CString::new(text)?, 1)?;
-    if py.import("inspect")?.call_method1("iscoroutinefunction", (func,))?.is_truthy()? {
+    if asyncio::module(py, "inspect")?.call_method1("iscoroutinefunction", (func,))?.is_truthy()? {
         return Ok(true);
     }
     // asyncio's own mark, for what cannot say it otherwise.
-    let mark = py.import("asyncio.coroutines")?.getattr("_is_coroutine")?;
+    let mark = asyncio::module(py, "asyncio.coroutines")?.getattr("_is_coroutine")?;
     Ok(func.getattr_opt(intern!(py, "_is_coroutine"))?.is_some_and(|own| own.is(&mark)))
 }
 

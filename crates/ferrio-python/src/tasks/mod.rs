@@ -50,6 +50,7 @@ mod wrap_future;
 
 use pyo3::prelude::*;
 
+use crate::asyncio;
 use crate::ffi::{async_function, await_slots, finalizer, method, pool};
 use crate::futures::Future;
 
@@ -62,7 +63,7 @@ pub(crate) use wrap_future::wrap_future;
 
 /// One of the functions that are added below, for who awaits in Rust.
 pub(crate) fn function<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import("ferrio._ferrio")?.getattr(name)
+    asyncio::module(py, "ferrio._ferrio")?.getattr(name)
 }
 
 /// Adds asyncio's functions on tasks.

@@ -85,7 +85,7 @@ impl Sleep {
         let loop_ref = LoopRef::running(py)?;
         let future = pool::make(py, Future::new(py, loop_ref.clone_ref(py))?)?;
         let timer = loop_ref.set_timer::<Resolve>(&future, Due::After(seconds), |py| {
-            py.import("asyncio.futures")?
+            asyncio::module(py, "asyncio.futures")?
                 .getattr(intern!(py, "_set_result_unless_cancelled"))
                 .map(|resolve| (resolve, vec![future.clone().into_any(), py.None().into_bound(py)]))
         })?;

@@ -9,6 +9,7 @@ use pyo3::{Borrowed, PyTraverseError, intern};
 use super::any_future::{AnyFuture, current_task};
 use super::iscoroutine::iscoroutine;
 use super::sleep::Resolve;
+use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::cell::{GilCell, GilCopy};
@@ -195,7 +196,7 @@ fn set_timer(loop_ref: &LoopRef, waiter: &Bound<'_, Future>, timeout: &Bound<'_,
     }
     let due = Due::After(timeout.extract()?);
     let timer = loop_ref.set_timer::<Resolve>(waiter, due, |py| {
-        let release = py.import("asyncio.futures")?.getattr(intern!(py, "_set_result_unless_cancelled"))?;
+        let release = asyncio::module(py, "asyncio.futures")?.getattr(intern!(py, "_set_result_unless_cancelled"))?;
         Ok((release, vec![waiter.clone().into_any(), py.None().into_bound(py)]))
     })?;
     Ok(Some(timer))

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{Alarm, Deadline, State, Timeout};
+use crate::asyncio;
 use crate::ffi::newborn;
 use crate::loop_ref::LoopRef;
 
@@ -68,7 +69,7 @@ impl Timeout {
             return Ok(format!("<Timeout [{name}]>"));
         }
         let when = match self.deadline(py) {
-            Some(when) => py.import("builtins")?.call_method1("round", (when, 3))?.repr()?.to_string(),
+            Some(when) => asyncio::module(py, "builtins")?.call_method1("round", (when, 3))?.repr()?.to_string(),
             None => "None".to_owned(),
         };
         Ok(format!("<Timeout [{name}] when={when}>"))

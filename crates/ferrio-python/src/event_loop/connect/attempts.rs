@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyWeakrefMethods, PyWeakrefReference};
 
 use super::OpenSocket;
+use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::event_loop::EventLoop;
 use crate::event_loop::dns::{Lookup, lookup};
@@ -155,7 +156,7 @@ impl Attempts {
                 keywords.set_item(name, info.get_item(position)?)?;
             }
             // Looked up for every call: programs replace it.
-            let class = py.import("socket")?.getattr(intern!(py, "socket"))?;
+            let class = asyncio::module(py, "socket")?.getattr(intern!(py, "socket"))?;
             let socket = OpenSocket::new(class.call((), Some(&keywords))?.unbind());
             let sock = socket.get(py)?;
             sock.call_method1(intern!(py, "setblocking"), (false,))?;
@@ -207,7 +208,7 @@ impl Attempts {
         if all {
             let values = errors.iter().map(|error| error.value(py).clone()).collect::<Vec<_>>();
             let group = PyList::new(py, values).and_then(|errors| {
-                let class = py.import("builtins")?.getattr(intern!(py, "ExceptionGroup"))?;
+                let class = asyncio::module(py, "builtins")?.getattr(intern!(py, "ExceptionGroup"))?;
                 class.call1(("create_connection failed", errors))
             });
             return group.map_or_else(|error| error, PyErr::from_value);

@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::{Part, not_available};
+use crate::asyncio;
 use crate::coroutine::await_;
 use crate::event_loop::sock::Socket;
 use crate::ffi::call::method0;
@@ -64,13 +65,13 @@ impl Sending {
             Ok(number) => number.extract()?,
             Err(error)
                 if error.is_instance_of::<PyAttributeError>(py)
-                    || error.is_instance(py, &py.import("io")?.getattr("UnsupportedOperation")?) =>
+                    || error.is_instance(py, &asyncio::module(py, "io")?.getattr("UnsupportedOperation")?) =>
             {
                 return Err(not_available(py, "not a regular file"));
             }
             Err(error) => return Err(error),
         };
-        let size = match py.import("os")?.call_method1(intern!(py, "fstat"), (number,)) {
+        let size = match asyncio::module(py, "os")?.call_method1(intern!(py, "fstat"), (number,)) {
             Ok(stat) => stat.getattr(intern!(py, "st_size"))?,
             Err(error) if error.is_instance_of::<PyOSError>(py) => return Err(not_available(py, "not a regular file")),
             Err(error) => return Err(error),
@@ -142,6 +143,6 @@ impl Sending {
         if self.check_file(py).is_err() {
             return Ok(());
         }
-        py.import("os")?.call_method1(intern!(py, "lseek"), (self.number, self.offset, 0)).map(drop)
+        asyncio::module(py, "os")?.call_method1(intern!(py, "lseek"), (self.number, self.offset, 0)).map(drop)
     }
 }

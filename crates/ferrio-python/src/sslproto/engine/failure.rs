@@ -77,7 +77,7 @@ fn set_place(error: &Bound<'_, PyAny>, method: Method) -> PyResult<()> {
 
 /// Where the method fails, from a connection on which nothing can succeed.
 fn place(py: Python<'_>, method: Method) -> PyResult<String> {
-    let protocol = py.import(intern!(py, "ssl"))?.getattr(intern!(py, "PROTOCOL_TLS_SERVER"))?;
+    let protocol = asyncio::module(py, "ssl")?.getattr(intern!(py, "PROTOCOL_TLS_SERVER"))?;
     let context = asyncio::ssl_context_class(py)?.call1((protocol,))?;
     let bio = asyncio::memory_bio_class(py)?;
     let object = context.call_method1(intern!(py, "wrap_bio"), (bio.call0()?, bio.call0()?, true))?;

@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
+use crate::asyncio;
+
 /// Not the file of that name, which is not there: a traceback shows no line of it.
 const FILE: &str = "<ferrio>/asyncio/base_events.py";
 
@@ -24,8 +26,8 @@ pub(super) fn popen<'py>(arguments: &Bound<'py, PyAny>, keywords: &Bound<'py, Py
     static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let make = || {
         let globals = PyDict::new(py);
-        globals.set_item(intern!(py, "subprocess"), py.import(intern!(py, "subprocess"))?)?;
-        let builtins = py.import(intern!(py, "builtins"))?;
+        globals.set_item(intern!(py, "subprocess"), asyncio::module(py, "subprocess")?)?;
+        let builtins = asyncio::module(py, "builtins")?;
         let code = builtins.call_method1(intern!(py, "compile"), (SOURCE, FILE, "exec"))?;
         builtins.call_method1(intern!(py, "exec"), (code, &globals))?;
         PyResult::Ok(globals.as_any().get_item(intern!(py, "subprocess_exec"))?.unbind())
