@@ -37,7 +37,9 @@ mod _ferrio {
 
     use crate::asyncio;
     use crate::coroutine::Coroutine;
-    use crate::event_loop::{self, CallAt, CallLater, CallSoon, CreateFuture, CreateTask, SockRecv, SockSendAll};
+    use crate::event_loop::{
+        self, CallAt, CallLater, CallSoon, CallSoonThreadsafe, CreateFuture, CreateTask, SockRecv, SockSendAll,
+    };
     use crate::ffi::{async_function, await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
     use crate::transports::{self, SendTo, Write};
     use crate::{
@@ -90,6 +92,7 @@ mod _ferrio {
         threads::add(module)?;
         graph::add(module)?;
         method::install::<CallSoon>(py)?;
+        method::install::<CallSoonThreadsafe>(py)?;
         method::install::<CallLater>(py)?;
         method::install::<CallAt>(py)?;
         method::install::<CreateFuture>(py)?;

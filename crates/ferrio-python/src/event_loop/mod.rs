@@ -49,7 +49,7 @@ mod unix;
 mod watched;
 mod weak_loop;
 
-pub(crate) use schedule::{CallAt, CallLater, CallSoon};
+pub(crate) use schedule::{CallAt, CallLater, CallSoon, CallSoonThreadsafe};
 pub(crate) use sock::{SockRecv, SockSendAll};
 pub(crate) use tasks::{CreateFuture, CreateTask};
 

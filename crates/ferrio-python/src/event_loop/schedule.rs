@@ -17,36 +17,6 @@ use crate::loop_ref::{nanos, seconds};
 
 #[pymethods]
 impl EventLoop {
-    /// `call_soon` for other threads, and for signal handlers. Wakes the loop if it sleeps.
-    ///
-    /// Raises RuntimeError if the loop is closed.
-    #[pyo3(signature = (callback, *args, context=None))]
-    pub(super) fn call_soon_threadsafe<'py>(
-        slf: &Bound<'py, Self>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, Handle>> {
-        let py = slf.py();
-        let core = slf.as_super().get();
-        core.check_open(py)?;
-        if core.debug.get(py) {
-            check_callback(&callback, "call_soon_threadsafe")?;
-        }
-        let handle =
-            Handle::create(slf.as_super(), callback.unbind(), Arguments::new(args), context.map(Bound::unbind))?;
-        handle.get().share(py);
-        let thread = core.thread.get(py);
-        if thread == 0 || thread == current_thread() {
-            // Straight into the queue, so that the order of calls is kept. A signal handler that runs inside the loop's
-            // wait comes here too: the wait ends with it, and the turn goes on.
-            core.push(py, runnable::<RunHandle>(handle.clone().unbind()));
-        } else if core.engine(py).handle().inject(send_runnable::<RunHandle>(handle.clone().unbind())).is_err() {
-            core.check_open(py)?;
-        }
-        Ok(handle)
-    }
-
     /// What a timer's handle of another make calls when it is cancelled. Ours have been taken out by then.
     fn _timer_handle_cancelled(&self, _handle: &Bound<'_, PyAny>) {}
 
@@ -76,6 +46,43 @@ impl FastMethod for CallSoon {
         admit(slf, &call.callback, "call_soon")?;
         let handle = Handle::create(core, call.callback.unbind(), call.rest, call.context.map(Bound::unbind))?;
         core.get().push(slf.py(), runnable::<RunHandle>(handle.clone().unbind()));
+        Ok(handle.into_any())
+    }
+}
+
+/// `EventLoop.call_soon_threadsafe`.
+pub(crate) struct CallSoonThreadsafe;
+
+impl FastMethod for CallSoonThreadsafe {
+    type Class = EventLoop;
+
+    const NAME: &'static CStr = c"call_soon_threadsafe";
+
+    const DOC: &'static CStr = c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
+        `call_soon` for other threads, and for signal handlers. Wakes the loop if it sleeps.\n\n\
+        Raises RuntimeError if the loop is closed.";
+
+    /// Budget: as `call_soon`, and a lock that the loop holds for a moment.
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let call = Call::parse(py, arguments, "call_soon_threadsafe", None)?;
+        let core = slf.as_super().get();
+        core.check_open(py)?;
+        if core.debug.get(py) {
+            check_callback(&call.callback, "call_soon_threadsafe")?;
+        }
+        let context = call.context.map(Bound::unbind);
+        let handle = Handle::create(slf.as_super(), call.callback.unbind(), call.rest, context)?;
+        handle.get().share(py);
+        let thread = core.thread.get(py);
+        if thread == 0 || thread == current_thread() {
+            // Straight into the queue, so that the order of calls is kept. A signal handler that runs inside the loop's
+            // wait comes here too: the wait ends with it, and the turn goes on.
+            core.push(py, runnable::<RunHandle>(handle.clone().unbind()));
+        } else if core.engine(py).handle().inject(send_runnable::<RunHandle>(handle.clone().unbind())).is_err() {
+            core.check_open(py)?;
+        }
         Ok(handle.into_any())
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Flow;
-use super::spin::Spin;
+use super::spin::{self, Spin};
 use crate::sys::{Events, Poller};
 
 /// One wait for readiness, prepared by the loop and carried out by a [`Park`].
@@ -16,7 +16,8 @@ pub struct Wait<'a> {
     pub(super) poller: &'a Poller,
     pub(super) events: &'a mut Events,
     pub(super) timeout: Option<Duration>,
-    /// Who decides whether to look before sleeping; none where nothing would be found.
+    /// Who decides whether to look before sleeping; none where nothing would be found. What ends with a look sleeps in no
+    /// case.
     pub(super) spin: Option<&'a mut Spin>,
 }
 
@@ -47,8 +48,16 @@ impl Wait<'_> {
     /// Looks for a moment whether there is something; false if it is to sleep.
     #[inline]
     fn look(&mut self) -> io::Result<bool> {
-        let Some(spin) = &mut self.spin else { return Ok(false) };
-        let Some(limit) = spin.limit(self.timeout) else { return Ok(false) };
+        let (limit, looks_to_the_end) = match (self.timeout, &mut self.spin) {
+            (Some(timeout), _) if timeout.is_zero() => return Ok(false),
+            // To sleep and to be woken takes as long.
+            (Some(timeout), _) if timeout <= spin::LIMIT => (timeout, true),
+            (timeout, Some(spin)) => match spin.limit(timeout) {
+                Some(limit) => (limit, false),
+                None => return Ok(false),
+            },
+            (_, None) => return Ok(false),
+        };
         let begin = Instant::now();
         let mut passed = Duration::ZERO;
         let found = loop {
@@ -62,7 +71,12 @@ impl Wait<'_> {
             // limit looks once more, and does not take for idle a peer that has answered meanwhile.
             passed = begin.elapsed();
         };
-        spin.record(found);
+        if looks_to_the_end {
+            return Ok(true);
+        }
+        if let Some(spin) = &mut self.spin {
+            spin.record(found);
+        }
         self.timeout = self.timeout.map(|timeout| timeout.saturating_sub(passed));
         Ok(found)
     }
@@ -87,5 +101,21 @@ pub struct BlockingPark;
 impl Park for BlockingPark {
     fn park(&mut self, mut wait: Wait<'_>) -> io::Result<Flow> {
         wait.now().map(|()| Flow::Continue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_at_once_is_looked_for_to_the_end() {
+        let (poller, mut events) = (Poller::new().unwrap(), Events::with_capacity(1));
+        let mut looks = |timeout| Wait { poller: &poller, events: &mut events, timeout, spin: None }.look().unwrap();
+        assert!(looks(Some(Duration::from_nanos(1))));
+        assert!(looks(Some(spin::LIMIT)));
+        assert!(!looks(Some(2 * spin::LIMIT)));
+        assert!(!looks(Some(Duration::ZERO)));
+        assert!(!looks(None));
     }
 }

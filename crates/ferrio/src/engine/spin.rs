@@ -9,11 +9,13 @@
 //! nothing costs `LIMIT` of processor time; after it some waits sleep at once, twice as many as after the one before
 //! it, up to [`MOST_SKIPPED`]. A look that found something takes one doubling back. So a loop whose peers answer at
 //! once looks before every sleep, and one that waits for people, timers or a peer on its own core hardly ever.
+//!
+//! A wait that a timer ends within `LIMIT` looks until then, whatever came before: a sleep would end later.
 
 use std::time::Duration;
 
 /// How long to look. A little more than a thread needs to be woken: who looks longer would rather have slept.
-const LIMIT: Duration = Duration::from_micros(20);
+pub(super) const LIMIT: Duration = Duration::from_micros(20);
 
 /// The most doublings of the pause between looks.
 const MOST_FAILURES: u32 = 10;
