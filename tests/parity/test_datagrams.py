@@ -470,3 +470,14 @@ class TestManyAtOnce:
             loop.close()
         assert most <= 16
         assert received >= 100
+
+
+def test_datagrams_are_no_stream(parity):
+    async def body(case):
+        async with endpoint(local_addr=("127.0.0.1", 0)) as (transport, _):
+            case.raised(transport.write, b"data")
+            case.raised(transport.writelines, [b"data"])
+            case.raised(transport.write_eof)
+            case.raised(transport.can_write_eof)
+
+    assert {kind for kind, _ in parity(body)[0]} == {"NotImplementedError"}

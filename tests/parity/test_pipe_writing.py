@@ -1,5 +1,7 @@
 """Pipe transports that write: what arrives at the other end, and how it ends."""
 
+import asyncio
+
 import pytest
 from support.peers import fail, nothing, turns
 from support.pipes import MUCH, connect_read, connect_write, pipe
@@ -170,3 +172,21 @@ def test_an_exception_in_flow_control_is_only_reported(parity, method):
             case(sink.data == MUCH)
 
     assert parity(body) == ([True], [(f"protocol.{method}() failed", ("Failure", "in a protocol"))])
+
+
+def test_what_is_only_written_is_not_read(parity):
+    """A StreamReader that was given the pipe as its transport finds out that it cannot be paused, and goes on."""
+
+    async def body(case):
+        with pipe() as (_, writer):
+            transport, protocol = await connect_write(writer, case)
+            for method in (transport.is_reading, transport.pause_reading, transport.resume_reading):
+                case.raised(method)
+            reader = asyncio.StreamReader(limit=1, loop=case.loop)
+            reader.set_transport(transport)
+            reader.feed_data(b"more than the limit")
+            case(await reader.read(100))
+            transport.close()
+            await protocol.until("connection_lost")
+
+    parity(body)

@@ -1,6 +1,7 @@
 //! What Python sees of a transport.
 
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyNotImplementedError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -46,6 +47,26 @@ impl DatagramTransport {
     #[pyo3(name = "resume_reading")]
     fn resume_reading_method(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::resume_reading(slf)
+    }
+
+    /// Raises NotImplementedError: there is no stream to write to. So do the three that follow.
+    fn write(&self, _data: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
+    }
+
+    /// Raises NotImplementedError.
+    fn writelines(&self, _list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
+    }
+
+    /// Raises NotImplementedError.
+    fn write_eof(&self) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
+    }
+
+    /// Raises NotImplementedError.
+    fn can_write_eof(&self) -> PyResult<bool> {
+        Err(PyNotImplementedError::new_err(()))
     }
 
     /// Sets the sizes of the buffer, in bytes, above which the protocol's `pause_writing()` is called, and at which

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{PipeKind, Transfer, pipe};
 use ferrio::stream::{FlowControl, Limits, WriteBuffer};
-use pyo3::exceptions::{PyBrokenPipeError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyBrokenPipeError, PyNotImplementedError, PyOSError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -270,6 +270,22 @@ impl WritePipeTransport {
     /// Closes the pipe without writing what is buffered. `connection_lost(None)` is called in a later turn.
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::force_close(slf, None)
+    }
+
+    /// Raises NotImplementedError: a pipe is written only. So do the two that follow; a StreamReader that is to be
+    /// paused asks its transport, and goes on without if it cannot be.
+    fn is_reading(&self) -> PyResult<bool> {
+        Err(PyNotImplementedError::new_err(()))
+    }
+
+    /// Raises NotImplementedError.
+    fn pause_reading(&self) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
+    }
+
+    /// Raises NotImplementedError.
+    fn resume_reading(&self) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
     }
 
     /// Whether the transport is closing or closed.
