@@ -366,6 +366,26 @@ def test_a_class_of_the_context_for_its_objects(parity):
     assert parity(body)[0][1:3] == [("data_received", "bytes", b"HELLO"), True]
 
 
+@pytest.mark.ferrio_only("asyncio hands on whatever it is given")
+def test_a_class_whose_objects_read_more_than_they_are_asked_to(parity):
+    class Repeating(ssl.SSLObject):
+        def read(self, *arguments):
+            return super().read(*arguments) * 1_000_000
+
+    async def body(case):
+        made = asyncio.Queue()
+        server = server_context()
+        server.sslobject_class = Repeating
+        async with serving(lambda: Accepted(case, made), server) as connect:
+            peer = await connect()
+            protocol = await made.get()
+            await peer.write(b"hello")
+            await protocol.lost
+
+    recorded, _ = parity(body)
+    assert recorded[-1][:2] == ("connection_lost", "ValueError")
+
+
 def test_a_key_under_a_password(loop):
     async def body():
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,6 +1,7 @@
 //! Data by the methods of the `ssl.SSLObject`.
 
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -55,7 +56,11 @@ pub(super) fn read(object: &Bound<'_, PyAny>, into: &mut [u8]) -> (usize, End) {
                 Ok(data) if data.as_bytes().is_empty() => break End::Closed,
                 Ok(data) => {
                     let data = data.as_bytes();
-                    into[count..count + data.len()].copy_from_slice(data);
+                    let Some(room) = into[count..].get_mut(..data.len()) else {
+                        let text = "read() of the SSL object returned more bytes than were asked for";
+                        break End::Failed(PyValueError::new_err(text));
+                    };
+                    room.copy_from_slice(data);
                     count += data.len();
                 }
                 Err(error) => break End::Failed(error.into()),
