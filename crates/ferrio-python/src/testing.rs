@@ -58,7 +58,7 @@ impl _NativeEcho {
     fn ask<'py>(&self, value: Bound<'py, PyAny>, delay: f64) -> PyResult<Bound<'py, Future>> {
         let py = value.py();
         let answer = Bound::new(py, Future::new(py, LoopRef::Ours(self.event_loop.clone_ref(py)))?)?;
-        let delay = Duration::from_secs_f64(delay);
+        let delay = Duration::try_from_secs_f64(delay).unwrap_or_default();
         let request = Request { value: value.unbind(), delay, answer: answer.clone().unbind() };
         self.tell(py, |inbox| inbox.requests.push_back(request));
         Ok(answer)
