@@ -1,11 +1,13 @@
-//! What is the same in every transport: how its protocol is told of the beginning, of the end and of room, and where it
-//! goes what a protocol raises.
+//! What is the same in every transport: how its protocol is told of the beginning, of the end and of room, where it goes
+//! what a protocol raises, and what becomes of a transport that fails or is forgotten.
 
 use ferrio::engine::Direction;
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyWeakrefReference};
 use pyo3::{PyClass, intern};
 
+use super::log;
 use super::protocol::Protocol;
 use super::source::Source;
 use crate::asyncio;
@@ -16,14 +18,6 @@ use crate::loop_ref::{LoopCore, try_report};
 pub(super) trait Transport: PyClass {
     /// The loop that runs it, and whom it serves.
     fn parties<'a, 'py>(this: &'a Bound<'py, Self>) -> (&'a Bound<'py, LoopCore>, &'a Protocol);
-
-    /// Writes down who has the descriptor of `source` from now on.
-    fn take_descriptor(this: &Bound<'_, Self>, source: &Source) -> PyResult<()> {
-        let (core, _) = Self::parties(this);
-        let weak = PyWeakrefReference::new(this.as_any())?.unbind();
-        core.get().descriptors().insert(this.py(), source.number(), weak);
-        Ok(())
-    }
 
     /// Calls the protocol's `connection_made`. As with asyncio the connection goes on if that fails.
     fn tell_made(this: &Bound<'_, Self>) -> PyResult<()> {
@@ -92,6 +86,63 @@ pub(super) trait Transport: PyClass {
             ("protocol", protocol),
         ];
         try_report(core.as_any(), &entries)
+    }
+}
+
+/// A transport that has a descriptor.
+pub(super) trait DescriptorTransport: Transport {
+    /// Whether the descriptor is open.
+    fn is_open(this: &Bound<'_, Self>) -> bool;
+
+    /// Closes the descriptor, its registration first: the number may have another owner right afterwards.
+    fn give_up(this: &Bound<'_, Self>) -> PyResult<()>;
+
+    /// Ends the connection now: what is buffered is dropped. The protocol is told of `failure` in a later turn.
+    fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()>;
+
+    /// Whether `error` is of a kind that systems and networks are full of: it is logged in debug mode, and no more.
+    fn is_commonplace(py: Python<'_>, error: &PyErr) -> bool {
+        error.is_instance_of::<PyOSError>(py)
+    }
+
+    /// Ends the connection because of `error`, and tells of it.
+    ///
+    /// # Errors
+    ///
+    /// `error` if it leaves the loop.
+    #[cold]
+    fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()> {
+        let py = this.py();
+        if asyncio::leaves_the_loop(py, &error) {
+            return Err(error);
+        }
+        let failure = error.clone_ref(py).into_value(py).into_any();
+        if Self::is_commonplace(py, &error) {
+            let (core, _) = Self::parties(this);
+            log::debug(core, this.as_any(), "debug", &format!("%r: {message}"), Some(&error));
+        } else {
+            Self::report(this, message, error)?;
+        }
+        Self::force_close(this, Some(failure))
+    }
+
+    /// Warns of a transport that goes without having been closed, and closes its descriptor.
+    fn close_unclosed(this: &Bound<'_, Self>) {
+        if !Self::is_open(this) {
+            return;
+        }
+        let warned = log::warn_unclosed(this.as_any());
+        if let Err(error) = Self::give_up(this).and(warned) {
+            error.write_unraisable(this.py(), Some(this.as_any()));
+        }
+    }
+
+    /// Writes down who has the descriptor of `source` from now on.
+    fn take_descriptor(this: &Bound<'_, Self>, source: &Source) -> PyResult<()> {
+        let (core, _) = Self::parties(this);
+        let weak = PyWeakrefReference::new(this.as_any())?.unbind();
+        core.get().descriptors().insert(this.py(), source.number(), weak);
+        Ok(())
     }
 
     /// The `repr` of a transport over a socket.

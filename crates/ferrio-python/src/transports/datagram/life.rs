@@ -2,7 +2,6 @@
 
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::Batch;
-use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -14,11 +13,11 @@ use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable};
+use crate::transports::callback;
 use crate::transports::endpoint::Endpoint;
 use crate::transports::protocol::Protocol;
 use crate::transports::source::Source;
-use crate::transports::transport::{Transport, give_descriptor_back};
-use crate::transports::{callback, log};
+use crate::transports::transport::{DescriptorTransport, Transport};
 
 /// A transport that has been made: `connection_made`, and from then on it reads.
 struct Begin;
@@ -134,23 +133,7 @@ impl DatagramTransport {
         if transport.output.with(py, |output| output.is_empty()) { Self::lose(this) } else { Ok(()) }
     }
 
-    /// Ends the transport now: what is buffered is dropped.
-    pub(super) fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()> {
-        let py = this.py();
-        let transport = this.get();
-        if transport.is_lost(py) {
-            return Ok(());
-        }
-        let waiting = transport.output.with(py, Output::take);
-        transport.change(py, |flags| flags.closing = true);
-        transport.source.unwatch(transport.core(py), Direction::Read);
-        drop(transport.failure.replace(py, failure));
-        let lost = Self::lose(this);
-        drop(waiting);
-        lost
-    }
-
-    fn lose(this: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn lose(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
         transport.source.unwatch(transport.core(py), Direction::Write);
@@ -161,49 +144,14 @@ impl DatagramTransport {
         Ok(())
     }
 
-    /// Ends the transport because of `error`, and tells of it.
-    ///
-    /// # Errors
-    ///
-    /// `error` if it leaves the loop.
-    #[cold]
-    pub(super) fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()> {
-        let py = this.py();
-        if asyncio::leaves_the_loop(py, &error) {
-            return Err(error);
-        }
-        let failure = error.clone_ref(py).into_value(py).into_any();
-        if !error.is_instance_of::<PyOSError>(py) {
-            Self::report(this, message, error)?;
-        }
-        Self::force_close(this, Some(failure))
-    }
-
     /// Tells the protocol, and gives up everything.
     pub(super) fn connection_lost(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
         let failure = transport.failure.take(py).unwrap_or_else(|| py.None()).into_bound(py);
         let told = Self::tell_lost(this, &failure);
-        let closed = transport.give_up(py);
+        let closed = Self::give_up(this);
         transport.protocol.set(py, None);
         told.and(closed)
-    }
-
-    /// Gives the descriptor back, its registration first: the number may have another owner right afterwards.
-    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
-        give_descriptor_back(self.core(py), &self.source);
-        self.endpoint.take(py).close(py)
-    }
-
-    pub(super) fn close_unclosed(this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        let transport = this.get();
-        if !transport.endpoint.with(py, |endpoint| endpoint.is_open()) {
-            return Ok(());
-        }
-        let warned = log::warn_unclosed(this.as_any());
-        transport.give_up(py)?;
-        warned
     }
 }

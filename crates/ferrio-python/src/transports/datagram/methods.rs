@@ -9,7 +9,7 @@ use pyo3::types::PyString;
 use super::DatagramTransport;
 use crate::asyncio;
 use crate::loop_ref::LoopCore;
-use crate::transports::transport::{Shown, Transport};
+use crate::transports::transport::{DescriptorTransport, Shown};
 
 #[pymethods]
 impl DatagramTransport {

@@ -24,6 +24,7 @@ pub(crate) use send::SendTo;
 
 use std::sync::OnceLock;
 
+use ferrio::engine::Direction;
 use ferrio::net::Batch;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
@@ -34,7 +35,7 @@ use self::send::Output;
 use super::endpoint::Endpoint;
 use super::protocol::Protocol;
 use super::source::Source;
-use super::transport::Transport;
+use super::transport::{DescriptorTransport, Transport, give_descriptor_back};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::futures::Future;
@@ -149,18 +150,43 @@ impl Transport for DatagramTransport {
     }
 }
 
+impl DescriptorTransport for DatagramTransport {
+    fn is_open(this: &Bound<'_, Self>) -> bool {
+        this.get().endpoint.with(this.py(), |endpoint| endpoint.is_open())
+    }
+
+    fn give_up(this: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, transport) = (this.py(), this.get());
+        give_descriptor_back(transport.core(py), &transport.source);
+        transport.endpoint.take(py).close(py)
+    }
+
+    fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        if transport.is_lost(py) {
+            return Ok(());
+        }
+        let waiting = transport.output.with(py, Output::take);
+        transport.change(py, |flags| flags.closing = true);
+        transport.source.unwatch(transport.core(py), Direction::Read);
+        drop(transport.failure.replace(py, failure));
+        let lost = Self::lose(this);
+        drop(waiting);
+        lost
+    }
+}
+
 impl Finalize for DatagramTransport {
     /// A transport that was not closed says so, and closes its socket.
     fn finalize(this: &Bound<'_, Self>) {
-        if let Err(error) = Self::close_unclosed(this) {
-            error.write_unraisable(this.py(), Some(this));
-        }
+        Self::close_unclosed(this);
     }
 }
 
 impl FinalizeFirst for DatagramTransport {
     fn is_due(this: &Bound<'_, Self>) -> bool {
-        this.get().endpoint.with(this.py(), |endpoint| endpoint.is_open())
+        Self::is_open(this)
     }
 
     fn deallocator() -> &'static OnceLock<ffi::destructor> {

@@ -20,6 +20,7 @@ use crate::ffi::runnable::Job;
 use crate::os_error::os_error;
 use crate::transports::callback;
 use crate::transports::endpoint::Endpoint;
+use crate::transports::transport::DescriptorTransport;
 
 /// The most datagrams that are received in one turn.
 pub(super) const LARGEST_BATCH: u32 = 16;

@@ -8,7 +8,7 @@ use ferrio::net::{PipeKind, pipe};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::{PyClass, PyTraverseError, intern};
+use pyo3::{PyTraverseError, intern};
 
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::descriptor::borrow;
@@ -18,7 +18,7 @@ use crate::loop_ref::LoopCore;
 use crate::os_error::{os_error, os_error_of};
 use crate::transports::protocol::Protocol;
 use crate::transports::source::Source;
-use crate::transports::transport::{Transport, give_descriptor_back};
+use crate::transports::transport::{DescriptorTransport, Transport, give_descriptor_back};
 use crate::transports::{callback, log};
 
 /// What a pipe transport is made of.
@@ -63,14 +63,11 @@ pub(super) struct Flags {
 }
 
 /// A transport that has one end of a pipe.
-pub(super) trait PipeTransport: PyClass {
+pub(super) trait PipeTransport: DescriptorTransport {
     fn end<'a>(this: &'a Bound<'_, Self>) -> &'a End;
 
     /// Watches what is to be watched from the beginning on.
     fn start(this: &Bound<'_, Self>) -> PyResult<()>;
-
-    /// Ends the transport because of `error`.
-    fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()>;
 }
 
 impl<T: PipeTransport> Transport for T {
@@ -170,7 +167,7 @@ impl End {
     }
 
     /// Gives the descriptor back, its registration first: the number may have another owner right afterwards.
-    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn give_up(&self, py: Python<'_>) -> PyResult<()> {
         if self.flags.get(py).closed {
             return Ok(());
         }
@@ -275,16 +272,4 @@ fn connection_lost<T: PipeTransport>(this: &Bound<'_, T>) -> PyResult<()> {
 pub(super) fn log_debug<T: PipeTransport>(this: &Bound<'_, T>, level: &str, message: &str, error: Option<&PyErr>) {
     let (py, end) = (this.py(), T::end(this));
     log::debug(end.core(py), this.as_any(), level, message, error);
-}
-
-/// Warns of a transport that was not closed, and closes its pipe.
-pub(super) fn close_unclosed<T: PipeTransport>(this: &Bound<'_, T>) {
-    let (py, end) = (this.py(), T::end(this));
-    if end.flags.get(py).closed {
-        return;
-    }
-    let warned = log::warn_unclosed(this.as_any());
-    if let Err(error) = end.give_up(py).and(warned) {
-        error.write_unraisable(py, Some(this.as_any()));
-    }
 }

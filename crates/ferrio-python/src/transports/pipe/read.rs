@@ -28,7 +28,7 @@ use crate::loop_ref::LoopCore;
 use crate::os_error::os_error;
 use crate::transports::native::Native;
 use crate::transports::protocol::Receiver;
-use crate::transports::transport::Transport;
+use crate::transports::transport::DescriptorTransport;
 
 /// Where small chunks are read, all pipes' in turn. Nothing is in it between two calls.
 static SHARED: GilCell<[u8; SCRATCH]> = GilCell::new([0; SCRATCH]);
@@ -73,20 +73,25 @@ impl PipeTransport for ReadPipeTransport {
         let flags = this.get().end.flags.get(this.py());
         if flags.paused { Ok(()) } else { this.get().end.watch::<ReadReady>(Direction::Read, this) }
     }
+}
 
-    #[cold]
-    fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()> {
-        let py = this.py();
-        let failure = error.clone_ref(py).into_value(py).into_any();
-        // How a terminal ends.
-        let is_end = error.is_instance_of::<PyOSError>(py)
-            && error.value(py).getattr(intern!(py, "errno")).is_ok_and(|number| number.eq(libc::EIO).unwrap_or(false));
-        if is_end {
-            end::log_debug(this, "debug", &format!("%r: {message}"), Some(&error));
-        } else {
-            Self::report(this, message, error)?;
-        }
-        end::lose(this, Some(failure))
+impl DescriptorTransport for ReadPipeTransport {
+    fn is_open(this: &Bound<'_, Self>) -> bool {
+        !this.get().end.flags.get(this.py()).closed
+    }
+
+    fn give_up(this: &Bound<'_, Self>) -> PyResult<()> {
+        this.get().end.give_up(this.py())
+    }
+
+    fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()> {
+        end::lose(this, failure)
+    }
+
+    /// How a terminal ends.
+    fn is_commonplace(py: Python<'_>, error: &PyErr) -> bool {
+        error.is_instance_of::<PyOSError>(py)
+            && error.value(py).getattr(intern!(py, "errno")).is_ok_and(|number| number.eq(libc::EIO).unwrap_or(false))
     }
 }
 
@@ -303,7 +308,7 @@ impl ReadPipeTransport {
 impl Finalize for ReadPipeTransport {
     /// A transport that was not closed says so, and closes its pipe.
     fn finalize(this: &Bound<'_, Self>) {
-        end::close_unclosed(this);
+        Self::close_unclosed(this);
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{PipeKind, Transfer, pipe};
 use ferrio::stream::{FlowControl, Limits, WriteBuffer};
-use pyo3::exceptions::{PyBrokenPipeError, PyNotImplementedError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyBrokenPipeError, PyNotImplementedError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -29,7 +29,7 @@ use crate::ffi::runnable::Job;
 use crate::loop_ref::LoopCore;
 use crate::os_error::os_error;
 use crate::transports::chunk::{Chunk, check_sendable};
-use crate::transports::transport::Transport;
+use crate::transports::transport::{DescriptorTransport, Transport};
 
 /// After so many writes to a lost connection the log is told, as asyncio's constant of a longer name says.
 const WRITES_BEFORE_WARNING: u32 = 5;
@@ -85,17 +85,20 @@ impl PipeTransport for WritePipeTransport {
             PipeKind::Fifo | PipeKind::Socket => this.get().end.watch::<Hangup>(Direction::Read, this),
         }
     }
+}
 
-    #[cold]
-    fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()> {
-        let py = this.py();
-        let failure = error.clone_ref(py).into_value(py).into_any();
-        if error.is_instance_of::<PyOSError>(py) {
-            end::log_debug(this, "debug", &format!("%r: {message}"), Some(&error));
-        } else {
-            Self::report(this, message, error)?;
-        }
-        Self::force_close(this, Some(failure))
+impl DescriptorTransport for WritePipeTransport {
+    fn is_open(this: &Bound<'_, Self>) -> bool {
+        !this.get().end.flags.get(this.py()).closed
+    }
+
+    fn give_up(this: &Bound<'_, Self>) -> PyResult<()> {
+        this.get().end.give_up(this.py())
+    }
+
+    fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()> {
+        drop(this.get().output.with(this.py(), |output| output.buffer.take()));
+        end::lose(this, failure)
     }
 }
 
@@ -127,12 +130,6 @@ impl WritePipeTransport {
         let is_broken = this.get().buffered(py) != 0;
         let failure = is_broken.then(|| PyBrokenPipeError::new_err(()).into_value(py).into_any());
         Self::force_close(this, failure)
-    }
-
-    /// Closes the pipe now: what is buffered is dropped.
-    fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()> {
-        drop(this.get().output.with(this.py(), |output| output.buffer.take()));
-        end::lose(this, failure)
     }
 
     fn write_data(this: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -370,7 +367,7 @@ impl WritePipeTransport {
 impl Finalize for WritePipeTransport {
     /// A transport that was not closed says so, and closes its pipe.
     fn finalize(this: &Bound<'_, Self>) {
-        end::close_unclosed(this);
+        Self::close_unclosed(this);
     }
 }
 

@@ -6,23 +6,21 @@
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{Address, socket};
 use pyo3::PyTraverseError;
-use pyo3::exceptions::PyOSError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 
 use super::info::Info;
 use super::{Flags, Membership, NewSocketTransport, SocketTransport};
-use crate::asyncio;
 use crate::contexts::HasContext;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::newborn;
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
+use crate::transports::callback;
 use crate::transports::protocol::Protocol;
 use crate::transports::source::Source;
-use crate::transports::transport::{Transport, give_descriptor_back};
-use crate::transports::{callback, log};
+use crate::transports::transport::{DescriptorTransport, Transport};
 
 /// What a transport knows only until it has begun.
 #[derive(Debug)]
@@ -177,26 +175,6 @@ impl SocketTransport {
         Ok(())
     }
 
-    /// Ends the connection because of `error`, and tells of it, unless it is of a kind that networks are full of.
-    ///
-    /// # Errors
-    ///
-    /// `error` if it leaves the loop.
-    #[cold]
-    pub(super) fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()> {
-        let py = this.py();
-        if asyncio::leaves_the_loop(py, &error) {
-            return Err(error);
-        }
-        let failure = error.clone_ref(py).into_value(py).into_any();
-        if error.is_instance_of::<PyOSError>(py) {
-            Self::log_debug(this, &format!("%r: {message}"), Some(&error));
-        } else {
-            Self::report(this, message, error)?;
-        }
-        Self::force_close(this, Some(failure))
-    }
-
     /// Tells the protocol, and gives up everything.
     pub(super) fn connection_lost(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
@@ -204,29 +182,8 @@ impl SocketTransport {
         let failure = transport.failure.take(py).unwrap_or_else(|| py.None()).into_bound(py);
         Self::tell_waiter(this, Some(&failure))?;
         let told = Self::tell_lost(this, &failure);
-        let closed = transport.give_up(py);
+        let closed = Self::give_up(this);
         transport.protocol.set(py, None);
         told.and(closed)
-    }
-
-    /// Gives the descriptor back, its registration first: the number may have another owner right afterwards.
-    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
-        give_descriptor_back(self.core(py), &self.source);
-        let closed = self.endpoint.take(py).close(py);
-        if let Some(Membership { server, number }) = self.server.take(py) {
-            server.get().detach(py, number);
-        }
-        closed
-    }
-
-    pub(super) fn close_unclosed(this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        let transport = this.get();
-        if !transport.endpoint.with(py, |endpoint| endpoint.is_open()) {
-            return Ok(());
-        }
-        let warned = log::warn_unclosed(this.as_any());
-        transport.give_up(py)?;
-        warned
     }
 }

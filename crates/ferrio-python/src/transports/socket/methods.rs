@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use super::SocketTransport;
 use crate::asyncio;
 use crate::loop_ref::LoopCore;
-use crate::transports::transport::{Shown, Transport};
+use crate::transports::transport::{DescriptorTransport, Shown};
 
 #[pymethods]
 impl SocketTransport {

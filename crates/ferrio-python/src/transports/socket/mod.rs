@@ -48,7 +48,7 @@ use super::log;
 use super::protocol::Protocol;
 use super::server::Server;
 use super::source::Source;
-use super::transport::Transport;
+use super::transport::{DescriptorTransport, Transport, give_descriptor_back};
 use crate::contexts::{HasContext, SteppedContext};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
@@ -183,6 +183,26 @@ impl Transport for SocketTransport {
     }
 }
 
+impl DescriptorTransport for SocketTransport {
+    fn is_open(this: &Bound<'_, Self>) -> bool {
+        this.get().endpoint.with(this.py(), |endpoint| endpoint.is_open())
+    }
+
+    fn give_up(this: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, transport) = (this.py(), this.get());
+        give_descriptor_back(transport.core(py), &transport.source);
+        let closed = transport.endpoint.take(py).close(py);
+        if let Some(Membership { server, number }) = transport.server.take(py) {
+            server.get().detach(py, number);
+        }
+        closed
+    }
+
+    fn force_close(this: &Bound<'_, Self>, failure: Option<Py<PyAny>>) -> PyResult<()> {
+        Self::force_close(this, failure)
+    }
+}
+
 impl HasContext for SocketTransport {
     #[inline]
     fn with_context<R>(&self, py: Python<'_>, f: impl FnOnce(&mut SteppedContext) -> R) -> R {
@@ -193,15 +213,13 @@ impl HasContext for SocketTransport {
 impl Finalize for SocketTransport {
     /// A transport that was not closed says so, and closes its socket.
     fn finalize(this: &Bound<'_, Self>) {
-        if let Err(error) = Self::close_unclosed(this) {
-            error.write_unraisable(this.py(), Some(this));
-        }
+        Self::close_unclosed(this);
     }
 }
 
 impl FinalizeFirst for SocketTransport {
     fn is_due(this: &Bound<'_, Self>) -> bool {
-        this.get().endpoint.with(this.py(), |endpoint| endpoint.is_open())
+        Self::is_open(this)
     }
 
     fn deallocator() -> &'static OnceLock<ffi::destructor> {

@@ -41,6 +41,7 @@ use crate::os_error::os_error;
 use crate::transports::callback;
 use crate::transports::native::{Native, Ran};
 use crate::transports::protocol::Receiver;
+use crate::transports::transport::DescriptorTransport;
 
 /// Where messages are received, all connections' in turn. Nothing is in it between two calls.
 static SHARED: GilCell<[u8; LARGEST]> = GilCell::new([0; LARGEST]);

@@ -25,7 +25,7 @@ use crate::futures::Future;
 use crate::os_error::os_error;
 use crate::transports::callback;
 use crate::transports::chunk::{Chunk, check_sendable};
-use crate::transports::transport::Transport;
+use crate::transports::transport::{DescriptorTransport, Transport};
 
 /// After so many writes to a lost connection the log is told, as asyncio's constant of a longer name says.
 const WRITES_BEFORE_WARNING: u32 = 5;
