@@ -34,45 +34,77 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _ferrio {
     use pyo3::prelude::*;
+    use pyo3::sync::PyOnceLock;
+    use pyo3::wrap_pyfunction;
 
     use crate::asyncio;
+    use crate::classes::_new;
     use crate::coroutine::Coroutine;
     use crate::event_loop::{
-        self, CallAt, CallLater, CallSoon, CallSoonThreadsafe, CreateFuture, CreateTask, SockRecv, SockSendAll,
+        self, CallAt, CallLater, CallSoon, CallSoonThreadsafe, CreateFuture, CreateTask, EventLoop, SockRecv,
+        SockSendAll,
     };
-    use crate::ffi::{async_function, await_method, await_slots, finalizer, method, pool, send_slots, snapshot};
-    use crate::transports::{self, SendTo, Write};
+    use crate::ffi::{
+        async_function, await_method, await_slots, finalizer, interpreter, method, pool, send_slots, snapshot,
+    };
+    use crate::futures::Future;
+    use crate::handles::{Handle, TimerHandle};
+    use crate::loop_ref::unfinished_tasks;
+    use crate::runners::{Runner, follow_policy, run};
+    use crate::sslproto::{TlsProtocol, TlsTransport};
+    use crate::tasks::Task;
+    #[cfg(debug_assertions)]
+    use crate::testing::_NativeEcho;
+    use crate::transports::{
+        self, DatagramTransport, ReadPipeTransport, SendTo, Server, SocketTransport, SubprocessTransport, Write,
+        WritePipeTransport,
+    };
     use crate::{
         futures, graph, locks, queues, sslproto, streams, subprocess, taskgroups, tasks, threads, timeouts, wait_for,
     };
 
-    #[pymodule_export]
-    use crate::classes::_new;
-    #[pymodule_export]
-    use crate::event_loop::EventLoop;
-    #[pymodule_export]
-    use crate::futures::Future;
-    #[pymodule_export]
-    use crate::handles::{Handle, TimerHandle};
-    #[pymodule_export]
-    use crate::loop_ref::unfinished_tasks;
-    #[pymodule_export]
-    use crate::runners::{Runner, follow_policy, run};
-    #[pymodule_export]
-    use crate::sslproto::{TlsProtocol, TlsTransport};
-    #[pymodule_export]
-    use crate::tasks::Task;
-    #[cfg(debug_assertions)]
-    #[pymodule_export]
-    use crate::testing::_NativeEcho;
-    #[pymodule_export]
-    use crate::transports::{
-        DatagramTransport, ReadPipeTransport, Server, SocketTransport, SubprocessTransport, WritePipeTransport,
-    };
-
-    /// Completes the classes by what PyO3 does not offer.
+    /// Fills the module, by hand and not by exports: those come before the interpreter is looked at.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        static FIRST: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+        let py = module.py();
+        interpreter::check_main(py)?;
+        // A program that has taken us out of sys.modules, as tests do that clean up, imports us again. The classes are
+        // those that there are.
+        if let Some(first) = FIRST.get(py) {
+            return module.dict().update(first.bind(py).dict().as_mapping());
+        }
+        export(module)?;
+        complete(module)?;
+        let _ = FIRST.set(py, module.clone().unbind());
+        Ok(())
+    }
+
+    fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add_class::<EventLoop>()?;
+        module.add_class::<Future>()?;
+        module.add_class::<Task>()?;
+        module.add_class::<Handle>()?;
+        module.add_class::<TimerHandle>()?;
+        module.add_class::<Runner>()?;
+        module.add_class::<TlsProtocol>()?;
+        module.add_class::<TlsTransport>()?;
+        module.add_class::<SocketTransport>()?;
+        module.add_class::<DatagramTransport>()?;
+        module.add_class::<ReadPipeTransport>()?;
+        module.add_class::<WritePipeTransport>()?;
+        module.add_class::<SubprocessTransport>()?;
+        module.add_class::<Server>()?;
+        #[cfg(debug_assertions)]
+        module.add_class::<_NativeEcho>()?;
+        module.add_function(wrap_pyfunction!(_new, module)?)?;
+        module.add_function(wrap_pyfunction!(unfinished_tasks, module)?)?;
+        module.add_function(wrap_pyfunction!(follow_policy, module)?)?;
+        module.add_function(wrap_pyfunction!(run, module)?)
+    }
+
+    /// Completes the classes by what PyO3 does not offer, and adds what the rooms have to add.
+    fn complete(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         asyncio::remember(py)?;
         await_method::iterate_by_hand::<Future>(py)?;

@@ -16,6 +16,7 @@
 //! | [`await_slots`] | `await` without trampolines |
 //! | [`send_slots`] | the slots by which a coroutine is driven |
 //! | [`async_function`] | `async def` functions whose body is Rust |
+//! | [`interpreter`] | which interpreter of the process this is |
 //! | [`method`] | methods without an argument parser |
 //! | [`openssl`] | the TLS library of the interpreter, without Python objects |
 //! | [`newborn`] | the collector kept from objects that are not there yet |
@@ -44,6 +45,7 @@ pub(crate) mod coroutine;
 pub(crate) mod descriptor;
 pub(crate) mod finalizer;
 pub(crate) mod handled;
+pub(crate) mod interpreter;
 pub(crate) mod method;
 pub(crate) mod newborn;
 pub(crate) mod number;
