@@ -119,8 +119,7 @@ impl StreamReader {
         reader.limit.set(py, limit.map_or(Ok(DEFAULT_LIMIT), limit_of)?);
         let loop_ref = loop_or_current(py, loop_object)?;
         if loop_ref.debug(py)? {
-            let frame = asyncio::module(py, "sys")?.call_method1("_getframe", (0,)).ok();
-            let stack = asyncio::extract_stack(py)?.call1((frame,))?.unbind();
+            let stack = asyncio::stack_here(py)?;
             drop(reader.source_traceback.replace(py, Some(stack)));
         }
         drop(reader.loop_ref.replace(py, Some(loop_ref)));
