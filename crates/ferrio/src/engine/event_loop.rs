@@ -36,6 +36,39 @@ const TURNS_WITHOUT_WAIT: u32 = 64;
 /// An event loop: everything that belongs to one thread.
 ///
 /// It is not `Sync`; other threads hold its [`LoopHandle`].
+///
+/// # Examples
+///
+/// A turn runs what was queued before it, timers behind what is ready:
+///
+/// ```
+/// use std::cell::RefCell;
+/// use std::rc::Rc;
+/// use ferrio::engine::{BlockingPark, Clock, EventLoop, Flow, Runnable, Work};
+///
+/// struct Note(&'static str, Rc<RefCell<Vec<&'static str>>>);
+///
+/// impl Work for Note {
+///     fn run(&self) -> Flow {
+///         self.1.borrow_mut().push(self.0);
+///         Flow::Continue
+///     }
+/// }
+///
+/// // Its clock jumps to the next deadline where others wait for it.
+/// let event_loop = EventLoop::new(Clock::Stepped(0.into()))?;
+/// let notes = Rc::new(RefCell::new(Vec::new()));
+/// let note = |text| Runnable::from_rc(Rc::new(Note(text, Rc::clone(&notes))));
+/// event_loop.push_at(1_000_000_000, note("after a second"));
+/// let key = event_loop.push_at(2_000_000_000, note("never"));
+/// event_loop.push(note("now"));
+/// drop(event_loop.cancel_timer(key));
+/// for _ in 0..2 {
+///     assert_eq!(event_loop.run_once(&mut BlockingPark)?, Flow::Continue);
+/// }
+/// assert_eq!(*notes.borrow(), ["now", "after a second"]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct EventLoop {
     ready: ReadyQueue,
     timers: RefCell<Timers>,

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::inject::{Inject, Wake};
-use super::{EventLoop, Reactor, Runnable, SendRunnable};
+use super::{EventLoop, Reactor, SendRunnable};
 use crate::sys::WakeFd;
 
 #[derive(Debug)]
@@ -23,6 +23,36 @@ impl Shared {
 }
 
 /// A loop, as seen from outside its thread: something to hand work to, and to wake.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use std::sync::Arc;
+/// use std::thread;
+/// use ferrio::engine::{BlockingPark, Clock, EventLoop, Flow, SendRunnable, Work};
+///
+/// #[derive(Default)]
+/// struct Flag(AtomicBool);
+///
+/// impl Work for Flag {
+///     fn run(&self) -> Flow {
+///         self.0.store(true, Ordering::Relaxed);
+///         Flow::Continue
+///     }
+/// }
+///
+/// let event_loop = EventLoop::new(Clock::Monotonic)?;
+/// let (handle, flag) = (event_loop.handle().clone(), Arc::new(Flag::default()));
+/// let work = SendRunnable::from_arc(Arc::clone(&flag));
+/// let sender = thread::spawn(move || handle.push(work).is_ok());
+/// while !flag.0.load(Ordering::Relaxed) {
+///     // Sleeps until the other thread has handed the work over.
+///     assert_eq!(event_loop.run_once(&mut BlockingPark)?, Flow::Continue);
+/// }
+/// assert!(sender.join().is_ok_and(|pushed| pushed));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LoopHandle(pub(super) Arc<Shared>);
 
@@ -51,7 +81,7 @@ impl LoopHandle {
     /// # Errors
     ///
     /// Gives the runnable back if the loop is closed.
-    pub fn push(&self, runnable: SendRunnable) -> Result<(), Runnable> {
+    pub fn push(&self, runnable: SendRunnable) -> Result<(), SendRunnable> {
         match EventLoop::current() {
             // A closed one is sent the other way, where it is refused.
             Some(event_loop) if event_loop.handle().is(self) && !event_loop.is_closed() => {
@@ -67,8 +97,8 @@ impl LoopHandle {
     /// # Errors
     ///
     /// Gives the runnable back if the loop is closed.
-    pub fn inject(&self, runnable: SendRunnable) -> Result<(), Runnable> {
-        let wake = self.0.inject.push(runnable).map_err(SendRunnable::into_inner)?;
+    pub fn inject(&self, runnable: SendRunnable) -> Result<(), SendRunnable> {
+        let wake = self.0.inject.push(runnable)?;
         self.finish(wake);
         Ok(())
     }

@@ -83,6 +83,25 @@ impl Wait<'_> {
 }
 
 /// The embedder's way to wait: release what other threads need, wait, take it back, look at what came meanwhile.
+///
+/// # Examples
+///
+/// ```
+/// use std::io;
+/// use ferrio::engine::{Flow, Park, Wait};
+///
+/// /// Counts the waits in which the thread can have slept.
+/// #[derive(Default)]
+/// struct Counting(usize);
+///
+/// impl Park for Counting {
+///     fn park(&mut self, mut wait: Wait<'_>) -> io::Result<Flow> {
+///         self.0 += usize::from(wait.can_block());
+///         wait.now()?;
+///         Ok(Flow::Continue)
+///     }
+/// }
+/// ```
 pub trait Park {
     /// Carries out the wait.
     ///

@@ -100,6 +100,39 @@ impl Source {
 }
 
 /// The watched descriptors of one loop.
+///
+/// # Examples
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::io::Write;
+/// use std::os::fd::AsRawFd;
+/// use std::os::unix::net::UnixStream;
+/// use std::rc::Rc;
+/// use ferrio::engine::{BlockingPark, Clock, Direction, EventLoop, Flow, Runnable, Work};
+///
+/// #[derive(Default)]
+/// struct Flag(Cell<bool>);
+///
+/// impl Work for Flag {
+///     fn run(&self) -> Flow {
+///         self.0.set(true);
+///         Flow::Continue
+///     }
+/// }
+///
+/// let event_loop = EventLoop::new(Clock::Monotonic)?;
+/// let (ours, mut theirs) = UnixStream::pair()?;
+/// let readable = Rc::new(Flag::default());
+/// let key = event_loop.reactor().insert(ours.as_raw_fd());
+/// event_loop.reactor().watch(key, Direction::Read, Runnable::from_rc(readable.clone()))?;
+/// theirs.write_all(b"hello")?;
+/// assert_eq!(event_loop.run_once(&mut BlockingPark)?, Flow::Continue);
+/// assert!(readable.0.get());
+/// // Before the descriptor is closed.
+/// drop(event_loop.reactor().remove(key));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Reactor {
     /// None once the loop is closed.

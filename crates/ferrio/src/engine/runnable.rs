@@ -154,9 +154,9 @@ impl SendRunnable {
         unsafe { Self::new(Runnable::new(NonNull::new_unchecked(data).cast(), &Counted::<Arc<W>>::TABLE)) }
     }
 
-    /// The runnable, for the thread that runs it.
+    /// The runnable. To be called on the thread of its loop, the only one that may run it.
     #[inline]
-    pub fn into_inner(self) -> Runnable {
+    pub(super) fn into_inner(self) -> Runnable {
         self.0
     }
 }

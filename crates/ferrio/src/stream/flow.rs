@@ -59,6 +59,20 @@ impl Default for Limits {
 }
 
 /// Whether a producer is paused, by the size of what it has produced.
+///
+/// # Examples
+///
+/// ```
+/// use ferrio::stream::{FlowControl, Limits};
+///
+/// let mut flow = FlowControl::default();
+/// flow.set_limits(Limits::new(Some(1000), Some(100))?);
+/// assert!(!flow.grown(1000));
+/// assert!(flow.grown(1001), "the producer is to pause");
+/// assert!(!flow.shrunk(101));
+/// assert!(flow.shrunk(100), "it may go on");
+/// # Ok::<(), ferrio::stream::LimitsError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FlowControl {
     limits: Limits,

@@ -113,6 +113,21 @@ fn find_one(separator: &[u8], bytes: &[u8]) -> Option<usize> {
 
 /// A search that goes on where it stopped when there are more bytes: no byte is looked at twice but the last few, which
 /// can be the beginning of a separator.
+///
+/// # Examples
+///
+/// ```
+/// use ferrio::stream::{ReadBuffer, Search, Separators};
+///
+/// let newline = Separators::byte(b'\n');
+/// let (mut received, mut search) = (ReadBuffer::default(), Search::default());
+/// received.push(b"a li");
+/// assert!(search.find(&newline, received.as_slice()).is_none());
+/// received.push(b"ne\nand more");
+/// let found = search.find(&newline, received.as_slice()).expect("a line");
+/// assert_eq!(&received.as_slice()[..found.end], b"a line\n");
+/// received.consume(found.end);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Search {
     /// No separator begins before this place.

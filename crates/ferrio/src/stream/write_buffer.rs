@@ -15,6 +15,20 @@ const KEPT_CAPACITY: usize = 32;
 ///
 /// Chunks are kept as they are given, so a `B` that refers to memory elsewhere is never copied. No chunk is empty: an
 /// empty one could never be sent, and would keep what comes behind it from being told as sent.
+///
+/// # Examples
+///
+/// ```
+/// use ferrio::stream::WriteBuffer;
+///
+/// let mut waiting = WriteBuffer::default();
+/// waiting.push("hello, ");
+/// waiting.push("world");
+/// assert_eq!((waiting.len(), waiting.slices().len()), (12, 2));
+/// // What a system call has taken.
+/// waiting.advance(9);
+/// assert_eq!(&*waiting.slices()[0], b"rld");
+/// ```
 #[derive(Debug)]
 pub struct WriteBuffer<B> {
     chunks: VecDeque<B>,
