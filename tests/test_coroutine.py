@@ -11,8 +11,9 @@ import warnings
 import weakref
 
 import pytest
-from support.case import describe
+from support.case import describe, outcome
 from support.loops import turn
+from support.traces import package
 
 from ferrio import _ferrio
 
@@ -234,3 +235,32 @@ class TestInATask:
 
         _, second = loop.run_until_complete(both())
         assert isinstance(second, (RuntimeError, ValueError))
+
+
+class Lacking:
+    """What is often forgotten: `yield from`, or `.__await__()`."""
+
+    def __init__(self, returned):
+        self.returned = returned
+
+    def __await__(self):
+        return self.returned
+
+
+@pytest.mark.asyncio_since("3.12", "this in C: before, a generator goes through what __await__ returns")
+@pytest.mark.parametrize(
+    "returned", [None, [1], 5, object(), "generator"], ids=lambda returned: type(returned).__name__
+)
+def test_await_that_returns_no_iterator(parity, returned):
+    """The error says what is wrong, and not that something has no `send`."""
+
+    @types.coroutine
+    def generator():
+        yield
+
+    async def body(case):
+        value = generator() if returned == "generator" else returned
+        for wait in (package(case).shield, lambda awaitable: package(case).wait_for(awaitable, 1)):
+            case(await outcome(wait(Lacking(value))))
+
+    parity(body)

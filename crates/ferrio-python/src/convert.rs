@@ -17,3 +17,17 @@ impl<'py> FromPyObject<'_, 'py> for Argument<'py> {
         Ok(Self(Some(object.to_owned())))
     }
 }
+
+/// An argument that is looked at as `if` does. `bool` takes True and False only, where programs also give 1, None or
+/// what they have.
+#[derive(Clone, Copy)]
+pub(crate) struct Truth(pub(crate) bool);
+
+impl<'py> FromPyObject<'_, 'py> for Truth {
+    type Error = PyErr;
+
+    #[inline]
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.is_truthy().map(Self)
+    }
+}

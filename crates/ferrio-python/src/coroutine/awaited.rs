@@ -3,6 +3,7 @@
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
+use pyo3::types::PyIterator;
 use pyo3::{PyTraverseError, intern};
 
 use super::Coroutine;
@@ -63,7 +64,10 @@ impl Awaited {
             return Self::advance(object, None);
         }
         match object.call_method0(intern!(py, "__await__")) {
-            Ok(iterator) => Self::advance(iterator, None),
+            Ok(iterator) if iterator.cast::<PyIterator>().is_ok() && !coroutine::is_awaitable_generator(&iterator) => {
+                Self::advance(iterator, None)
+            }
+            Ok(other) => Progress::failed(py, no_iterator(&object, &other)),
             Err(error) => Progress::failed(py, not_awaitable(&object, error)),
         }
     }
@@ -114,6 +118,21 @@ impl Awaited {
             Self::Iterator(iterator) => visit.call(iterator),
         }
     }
+}
+
+/// What `await object` raises if the `__await__` of `object` returns `other`, which is often None for want of a `yield`.
+#[cold]
+fn no_iterator(object: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyErr {
+    let (Ok(class), Ok(name)) = (object.get_type().name(), other.get_type().name()) else {
+        return PyTypeError::new_err("__await__() returned no iterator");
+    };
+    let is_coroutine = coroutine::is_native(other) || coroutine::is_awaitable_generator(other);
+    PyTypeError::new_err(match other.py().version_info() >= (3, 15) {
+        true if is_coroutine => format!("{class}.__await__() must return an iterator, not coroutine"),
+        true => format!("{class}.__await__() must return an iterator, not {name}"),
+        false if is_coroutine => "__await__() returned a coroutine".to_owned(),
+        false => format!("__await__() returned non-iterator of type '{name}'"),
+    })
 }
 
 /// What `await object` raises if it is the object that has no `__await__`; the error if it is something else.

@@ -11,6 +11,7 @@ use super::dns::{Lookup, lookup};
 use super::tls::TlsArguments;
 use super::weak_loop::WeakLoop;
 use crate::asyncio;
+use crate::convert::Truth;
 use crate::coroutine::{Coroutine, await_};
 use crate::tasks;
 use crate::transports::{Server, SocketFile};
@@ -27,7 +28,7 @@ impl EventLoop {
     #[pyo3(
         signature = (protocol_factory, host=None, port=None, *, family=None, flags=None, sock=None, backlog=100,
             ssl=None, reuse_address=None, reuse_port=None, keep_alive=None, ssl_handshake_timeout=None,
-            ssl_shutdown_timeout=None, start_serving=true),
+            ssl_shutdown_timeout=None, start_serving=Truth(true)),
         text_signature = "($self, protocol_factory, host=None, port=None, *, family=0, flags=1, sock=None, \
             backlog=100, ssl=None, reuse_address=None, reuse_port=None, keep_alive=None, ssl_handshake_timeout=None, \
             ssl_shutdown_timeout=None, start_serving=True)"
@@ -42,12 +43,12 @@ impl EventLoop {
         sock: Option<Py<PyAny>>,
         backlog: i32,
         ssl: Option<Py<PyAny>>,
-        reuse_address: Option<bool>,
-        reuse_port: Option<bool>,
-        keep_alive: Option<bool>,
+        reuse_address: Option<Truth>,
+        reuse_port: Option<Truth>,
+        keep_alive: Option<Truth>,
         ssl_handshake_timeout: Option<Py<PyAny>>,
         ssl_shutdown_timeout: Option<Py<PyAny>>,
-        start_serving: bool,
+        start_serving: Truth,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
         Coroutine::new(slf.py(), "create_server", async move {
@@ -72,14 +73,14 @@ impl EventLoop {
                 }
                 let infos = addresses(&event_loop, host, port, family, flags).await?;
                 let options = Options {
-                    reuse_address: reuse_address.unwrap_or(true),
-                    reuse_port: reuse_port.unwrap_or(false),
-                    keep_alive: keep_alive.unwrap_or(false),
+                    reuse_address: reuse_address.is_none_or(|given| given.0),
+                    reuse_port: reuse_port.is_some_and(|given| given.0),
+                    keep_alive: keep_alive.is_some_and(|given| given.0),
                 };
                 Python::attach(|py| options.bind_all(&event_loop.get(py)?, infos.bind(py)))?
             };
             let sockets = sockets.into_iter().map(|sock| (sock, None)).collect();
-            serve(&event_loop, sockets, protocol_factory, tls, backlog, start_serving).await
+            serve(&event_loop, sockets, protocol_factory, tls, backlog, start_serving.0).await
         })
     }
 }

@@ -9,6 +9,7 @@ use super::EventLoop;
 use super::weak_loop::WeakLoop;
 use crate::asyncio;
 use crate::contexts::LazyContext;
+use crate::convert::Truth;
 use crate::coroutine::{Coroutine, await_};
 use crate::futures::Future;
 use crate::loop_ref::LoopCore;
@@ -110,15 +111,19 @@ impl EventLoop {
     ///
     /// What libraries use that have an asyncio of their own. Raises RuntimeError if another transport has the socket.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
-    #[pyo3(signature = (rawsock, protocol, sslcontext, waiter=None, *, server_side=false, server_hostname=None,
-        extra=None, server=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
+    #[pyo3(
+        signature = (rawsock, protocol, sslcontext, waiter=None, *, server_side=Truth(false), server_hostname=None,
+            extra=None, server=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None),
+        text_signature = "($self, rawsock, protocol, sslcontext, waiter=None, *, server_side=False, \
+            server_hostname=None, extra=None, server=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None)"
+    )]
     fn _make_ssl_transport<'py>(
         slf: &Bound<'py, Self>,
         rawsock: Py<PyAny>,
         protocol: Bound<'py, PyAny>,
         sslcontext: Option<Py<PyAny>>,
         waiter: Option<Py<PyAny>>,
-        server_side: bool,
+        server_side: Truth,
         server_hostname: Option<Py<PyAny>>,
         extra: Option<Py<PyAny>>,
         server: Option<Bound<'py, PyAny>>,
@@ -130,7 +135,7 @@ impl EventLoop {
         drop(extra);
         let ssl = Some(sslcontext.unwrap_or_else(|| PyBool::new(py, true).to_owned().into_any().unbind()));
         let arguments = TlsArguments { ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout };
-        let side = if server_side { Side::Server } else { Side::Client };
+        let side = if server_side.0 { Side::Server } else { Side::Client };
         let Some(secure) = arguments.wrap(slf.as_super(), protocol, side, Begin::Tell(waiter))? else {
             return Err(PyTypeError::new_err("sslcontext is expected to be an instance of ssl.SSLContext"));
         };
@@ -154,14 +159,18 @@ impl EventLoop {
     /// TypeError for what is no ssl.SSLContext and for transports that cannot be built on, ssl.SSLError if the
     /// handshake fails, ConnectionAbortedError if it takes too long or if the transport is closing.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
-    #[pyo3(signature = (transport, protocol, sslcontext, *, server_side=false, server_hostname=None,
-        ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
+    #[pyo3(
+        signature = (transport, protocol, sslcontext, *, server_side=Truth(false), server_hostname=None,
+            ssl_handshake_timeout=None, ssl_shutdown_timeout=None),
+        text_signature = "($self, transport, protocol, sslcontext, *, server_side=False, server_hostname=None, \
+            ssl_handshake_timeout=None, ssl_shutdown_timeout=None)"
+    )]
     fn start_tls<'py>(
         slf: &Bound<'py, Self>,
         transport: Py<PyAny>,
         protocol: Py<PyAny>,
         sslcontext: Py<PyAny>,
-        server_side: bool,
+        server_side: Truth,
         server_hostname: Option<Py<PyAny>>,
         ssl_handshake_timeout: Option<Py<PyAny>>,
         ssl_shutdown_timeout: Option<Py<PyAny>>,
@@ -176,7 +185,7 @@ impl EventLoop {
                     ssl_handshake_timeout,
                     ssl_shutdown_timeout,
                 };
-                let side = if server_side { Side::Server } else { Side::Client };
+                let side = if server_side.0 { Side::Server } else { Side::Client };
                 upgrade(&this, transport.bind(py), protocol.bind(py), &arguments, side)
             })?;
             let result = await_(begun.waiter).await;

@@ -19,6 +19,7 @@ use super::serve::serve;
 use super::tls::{Side, TlsArguments};
 use super::weak_loop::WeakLoop;
 use crate::asyncio;
+use crate::convert::Truth;
 use crate::coroutine::Coroutine;
 use crate::ffi::descriptor::borrow;
 use crate::os_error::os_error;
@@ -70,8 +71,12 @@ impl EventLoop {
     /// still the one that it began with. Raises ValueError for arguments that contradict each other, OSError if the
     /// path cannot be bound to.
     #[expect(clippy::too_many_arguments, reason = "asyncio's signature")]
-    #[pyo3(signature = (protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, ssl_handshake_timeout=None,
-        ssl_shutdown_timeout=None, start_serving=true, cleanup_socket=true))]
+    #[pyo3(
+        signature = (protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, ssl_handshake_timeout=None,
+            ssl_shutdown_timeout=None, start_serving=Truth(true), cleanup_socket=Truth(true)),
+        text_signature = "($self, protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, \
+            ssl_handshake_timeout=None, ssl_shutdown_timeout=None, start_serving=True, cleanup_socket=True)"
+    )]
     fn create_unix_server<'py>(
         slf: &Bound<'py, Self>,
         protocol_factory: Py<PyAny>,
@@ -81,8 +86,8 @@ impl EventLoop {
         ssl: Option<Py<PyAny>>,
         ssl_handshake_timeout: Option<Py<PyAny>>,
         ssl_shutdown_timeout: Option<Py<PyAny>>,
-        start_serving: bool,
-        cleanup_socket: bool,
+        start_serving: Truth,
+        cleanup_socket: Truth,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
         Coroutine::new(slf.py(), "create_unix_server", async move {
@@ -100,9 +105,9 @@ impl EventLoop {
                 }
                 (None, None) => return Err(PyValueError::new_err("path was not specified, and no sock specified")),
             };
-            let file = if cleanup_socket { Python::attach(|py| socket_file(sock.get(py)?))? } else { None };
+            let file = if cleanup_socket.0 { Python::attach(|py| socket_file(sock.get(py)?))? } else { None };
             let sockets = sock.take().map(|sock| (sock, file));
-            serve(&event_loop, sockets.into_iter().collect(), protocol_factory, tls, backlog, start_serving).await
+            serve(&event_loop, sockets.into_iter().collect(), protocol_factory, tls, backlog, start_serving.0).await
         })
     }
 }

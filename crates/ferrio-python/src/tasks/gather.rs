@@ -9,12 +9,13 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use pyo3::{Borrowed, FromPyObject, PyTraverseError, intern};
+use pyo3::{PyTraverseError, intern};
 
 use super::any_future::{self, AnyFuture, Ending, current_task};
 use super::ensure_future::ensure_future;
 use super::task::Task;
 use crate::asyncio;
+use crate::convert::Truth;
 use crate::ffi::cell::GilCell;
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::pool::{Pool, Pooled};
@@ -38,17 +39,6 @@ struct Gathering {
     cancel_requested: bool,
     /// gather has returned the future. If it failed half-way, what has begun ends with nobody to tell.
     complete: bool,
-}
-
-/// An argument that is looked at as `if` does.
-pub(crate) struct Truth(bool);
-
-impl<'py> FromPyObject<'_, 'py> for Truth {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        object.is_truthy().map(Self)
-    }
 }
 
 /// A future of the list of results of `coros_or_futures`, in their order; coroutines become tasks.

@@ -26,6 +26,7 @@ use super::tls::{Side, TlsArguments};
 use super::weak_loop::WeakLoop;
 use crate::asyncio;
 use crate::contexts::LazyContext;
+use crate::convert::Truth;
 use crate::coroutine::{Coroutine, await_};
 use crate::ffi::call::call0;
 use crate::futures::Future;
@@ -44,7 +45,7 @@ impl EventLoop {
     #[pyo3(
         signature = (protocol_factory, host=None, port=None, *, ssl=None, family=None, proto=None, flags=None,
             sock=None, local_addr=None, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None,
-            happy_eyeballs_delay=None, interleave=None, all_errors=false),
+            happy_eyeballs_delay=None, interleave=None, all_errors=Truth(false)),
         text_signature = "($self, protocol_factory, host=None, port=None, *, ssl=None, family=0, proto=0, flags=0, \
             sock=None, local_addr=None, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None, \
             happy_eyeballs_delay=None, interleave=None, all_errors=False)"
@@ -65,7 +66,7 @@ impl EventLoop {
         ssl_shutdown_timeout: Option<Py<PyAny>>,
         happy_eyeballs_delay: Option<f64>,
         interleave: Option<usize>,
-        all_errors: bool,
+        all_errors: Truth,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
         Coroutine::new(slf.py(), "create_connection", async move {
@@ -90,7 +91,8 @@ impl EventLoop {
                     let text = "host/port and sock can not be specified at the same time";
                     return Err(PyValueError::new_err(text));
                 }
-                let (hints, how) = ([family, proto, flags], How { happy_eyeballs_delay, interleave, all_errors });
+                let (hints, how) =
+                    ([family, proto, flags], How { happy_eyeballs_delay, interleave, all_errors: all_errors.0 });
                 Destination { host, port, hints, local_addr }.connect(&event_loop, &how).await?
             };
             let pair = establish(&event_loop, socket, protocol_factory, tls, Side::Client).await?;

@@ -28,7 +28,7 @@ use super::EventLoop;
 use super::sock::Socket;
 use super::weak_loop::WeakLoop;
 use crate::asyncio;
-use crate::convert::Argument;
+use crate::convert::{Argument, Truth};
 use crate::coroutine::{Coroutine, await_};
 use crate::transports::{SendingFile, SocketTransport};
 
@@ -43,7 +43,7 @@ impl EventLoop {
     ///
     /// Raises SendfileNotAvailableError for what the kernel cannot send, or reads and sends it if `fallback`.
     #[pyo3(
-        signature = (sock, file, offset=Argument::default(), count=None, *, fallback=true),
+        signature = (sock, file, offset=Argument::default(), count=None, *, fallback=Truth(true)),
         text_signature = "($self, sock, file, offset=0, count=None, *, fallback=True)"
     )]
     fn sock_sendfile<'py>(
@@ -52,7 +52,7 @@ impl EventLoop {
         file: Py<PyAny>,
         offset: Argument<'py>,
         count: Option<Py<PyAny>>,
-        fallback: bool,
+        fallback: Truth,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let socket = Socket::new(slf, sock)?;
         let offset = offset.0.map(Bound::unbind);
@@ -69,7 +69,7 @@ impl EventLoop {
                     .map(Bound::unbind)
             })?;
             match await_(native).await {
-                Err(error) if fallback && is_not_available(&error) => part.read_to_socket(&socket).await,
+                Err(error) if fallback.0 && is_not_available(&error) => part.read_to_socket(&socket).await,
                 result => result,
             }
         })
@@ -95,7 +95,7 @@ impl EventLoop {
     /// Raises RuntimeError if the transport is closing or knows no sendfile, SendfileNotAvailableError for what the
     /// kernel cannot send, or reads and writes it if `fallback`.
     #[pyo3(
-        signature = (transport, file, offset=Argument::default(), count=None, *, fallback=true),
+        signature = (transport, file, offset=Argument::default(), count=None, *, fallback=Truth(true)),
         text_signature = "($self, transport, file, offset=0, count=None, *, fallback=True)"
     )]
     fn sendfile<'py>(
@@ -104,7 +104,7 @@ impl EventLoop {
         file: Py<PyAny>,
         offset: Argument<'py>,
         count: Option<Py<PyAny>>,
-        fallback: bool,
+        fallback: Truth,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
         let offset = offset.0.map(Bound::unbind);
@@ -123,11 +123,11 @@ impl EventLoop {
             })?;
             if let Some(native) = native {
                 match await_(native).await {
-                    Err(error) if fallback && is_not_available(&error) => {}
+                    Err(error) if fallback.0 && is_not_available(&error) => {}
                     result => return result,
                 }
             }
-            if !fallback {
+            if !fallback.0 {
                 let transport = Python::attach(|py| PyResult::Ok(transport.bind(py).repr()?.to_string()))?;
                 return Err(PyRuntimeError::new_err(format!(
                     "fallback is disabled and native sendfile is not supported for transport {transport}"
