@@ -9,8 +9,8 @@ use super::{NewTlsTransport, TlsProtocol, TlsTransport};
 use crate::ffi::call::call0;
 use crate::loop_ref::LoopCore;
 
-/// A protocol factory around another: what it makes is the protocol of a socket transport, with a TLS transport and what
-/// the other factory has made on top.
+/// A protocol factory around another: what it makes is the protocol of a socket transport, with a TLS transport and
+/// what the other factory has made on top.
 #[pyclass(frozen, module = "ferrio._ferrio")]
 pub(crate) struct Accept {
     pub(crate) core: Py<LoopCore>,

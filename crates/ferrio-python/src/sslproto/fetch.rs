@@ -1,8 +1,8 @@
 //! What a coroutine that waits for much receives by itself, as [`transports::socket`](crate::transports) has it.
 //!
-//! What fifty connections have received lies in memory as ciphertext, as plaintext and in their readers before the first
-//! of it is used. So large messages stay in the kernel until the coroutine runs that waits for them; it has them decrypted
-//! into the `bytes` that it returns, and into another one that its reader keeps if there is more.
+//! What fifty connections have received lies in memory as ciphertext, as plaintext and in their readers before the
+//! first of it is used. So large messages stay in the kernel until the coroutine runs that waits for them; it has them
+//! decrypted into the `bytes` that it returns, and into another one that its reader keeps if there is more.
 
 use ferrio::engine::Flow;
 use pyo3::prelude::*;

@@ -90,8 +90,8 @@ impl TlsTransport {
         Self::fatal_error(this, PyConnectionAbortedError::new_err(text), "Fatal error on transport")
     }
 
-    /// Does what can be done in the phase that the connection is in: because there is input, room for output, or because
-    /// somebody who wanted to do it found the engine in use.
+    /// Does what can be done in the phase that the connection is in: because there is input, room for output, or
+    /// because somebody who wanted to do it found the engine in use.
     pub(super) fn advance(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let own = this.get();
@@ -129,7 +129,8 @@ impl TlsTransport {
             Some(Ok(Progress::Done)) => Self::secured(this),
             Some(Ok(Progress::Again)) => Self::send_output(this),
             Some(Err(error)) if asyncio::is_ssl_error(py, &error) => {
-                // The alert, which tells the peer what was wrong. If it cannot be sent, the error here is the one to tell.
+                // The alert, which tells the peer what was wrong. If it cannot be sent, the error here is the one to
+                // tell.
                 _ = Self::send_output(this);
                 Self::handshake_failed(this, error)
             }

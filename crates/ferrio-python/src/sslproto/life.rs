@@ -119,7 +119,8 @@ impl TlsTransport {
         Self::close_lower(this)
     }
 
-    /// Has the transport below close in the next turn. The timer goes on: a peer that does not read can delay it for ever.
+    /// Has the transport below close in the next turn. The timer goes on: a peer that does not read can delay it for
+    /// ever.
     fn close_lower(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let own = this.get();

@@ -108,8 +108,8 @@ impl TlsTransport {
     }
 
     /// Sets the sizes, in bytes, of what waits in this transport and in the one below, above which the protocol's
-    /// `pause_writing()` is called, and at which `resume_writing()` is. `high` is 512 KiB unless it is given, or four times
-    /// `low`; `low` is a quarter of `high`.
+    /// `pause_writing()` is called, and at which `resume_writing()` is. `high` is 512 KiB unless it is given, or four
+    /// times `low`; `low` is a quarter of `high`.
     ///
     /// Raises ValueError unless high >= low >= 0.
     #[pyo3(signature = (high=None, low=None))]
@@ -129,8 +129,8 @@ impl TlsTransport {
     }
 
     /// Sets the sizes, in bytes, of what was received and is not decrypted because reading is paused, at which the
-    /// transport below pauses, and at which it goes on. `high` is 256 KiB unless it is given, or four times `low`; `low` is
-    /// a quarter of `high`.
+    /// transport below pauses, and at which it goes on. `high` is 256 KiB unless it is given, or four times `low`;
+    /// `low` is a quarter of `high`.
     ///
     /// Raises ValueError unless high >= low >= 0.
     #[pyo3(signature = (high=None, low=None))]

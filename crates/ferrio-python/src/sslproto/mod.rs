@@ -190,8 +190,8 @@ impl TlsTransport {
         self.lower.with(py, |lower| lower.as_ref().map(|lower| lower.clone_ref(py)))
     }
 
-    /// Runs `f` with the engine, which it has alone. `None` if it is in use, and what was to be done will be done by who
-    /// uses it, as far as [`advance`](Self::advance) knows what it is.
+    /// Runs `f` with the engine, which it has alone. `None` if it is in use, and what was to be done will be done by
+    /// who uses it, as far as [`advance`](Self::advance) knows what it is.
     #[inline]
     fn with_engine<R>(&self, py: Python<'_>, f: impl FnOnce(&mut Engine) -> R) -> Option<R> {
         match self.engine.try_use(py) {

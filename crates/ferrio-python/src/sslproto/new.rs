@@ -55,8 +55,8 @@ impl TlsTransport {
     ///
     /// # Errors
     ///
-    /// `ValueError` for a timeout that is not positive, for a server without a context, and for a client that is to check a
-    /// name and is given none; what `SSLContext.wrap_bio` raises.
+    /// `ValueError` for a timeout that is not positive, for a server without a context, and for a client that is to
+    /// check a name and is given none; what `SSLContext.wrap_bio` raises.
     pub(crate) fn create<'py>(new: &NewTlsTransport<'_, 'py>) -> PyResult<Bound<'py, TlsProtocol>> {
         let py = new.core.py();
         let handshake = timeout(new.handshake_timeout, "ssl_handshake_timeout", HANDSHAKE_TIMEOUT)?;

@@ -29,7 +29,8 @@ impl TlsProtocol {
         Ok(newborn::make(transport.py(), protocol)?.into_bound(transport.py()))
     }
 
-    /// Takes what a protocol of asyncio's streams has received and nobody has read: it is the beginning of the handshake.
+    /// Takes what a protocol of asyncio's streams has received and nobody has read: it is the beginning of the
+    /// handshake.
     pub(crate) fn take_buffered(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = protocol.py();
         if !protocol.is_instance(asyncio::stream_reader_protocol_class(py)?)? {

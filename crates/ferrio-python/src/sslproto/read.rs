@@ -2,9 +2,9 @@
 //!
 //! # Budget of a received message
 //!
-//! On the direct engine: what the transport below needs, the library's decryption, and one `bytes` of the message's size.
-//! The ciphertext lies where the transport below has received it; all records that have come are handed over at once.
-//! A coroutine that waits for much in a stream of ours takes it by itself: see [`fetch`](super::fetch).
+//! On the direct engine: what the transport below needs, the library's decryption, and one `bytes` of the message's
+//! size. The ciphertext lies where the transport below has received it; all records that have come are handed over at
+//! once. A coroutine that waits for much in a stream of ours takes it by itself: see [`fetch`](super::fetch).
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -169,8 +169,8 @@ impl TlsTransport {
         self.decrypt(py, input, |data| bytes::copy(py, data))
     }
 
-    /// As [`decrypt_to_bytes`](Self::decrypt_to_bytes), `count` bytes and the rest; by the library's functions, or not at
-    /// all.
+    /// As [`decrypt_to_bytes`](Self::decrypt_to_bytes), `count` bytes and the rest; by the library's functions, or not
+    /// at all.
     pub(super) fn decrypt_some<'py>(
         &self,
         py: Python<'py>,

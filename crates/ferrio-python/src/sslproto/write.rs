@@ -271,8 +271,8 @@ impl TlsTransport {
         if own.flags.get(py).again { Self::advance(this) } else { Ok(()) }
     }
 
-    /// Encrypts and sends what waits, and whatever else the library has to say. With `all` even if the transport below has
-    /// told to pause.
+    /// Encrypts and sends what waits, and whatever else the library has to say. With `all` even if the transport below
+    /// has told to pause.
     pub(super) fn write_waiting(this: &Bound<'_, Self>, all: bool) -> PyResult<()> {
         let py = this.py();
         let own = this.get();

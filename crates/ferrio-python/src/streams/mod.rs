@@ -11,15 +11,15 @@
 //!
 //! # Between a transport and a reader
 //!
-//! A `StreamReaderProtocol` is a [native protocol](crate::transports::native): the bytes go from the memory that the kernel
-//! wrote into the reader's buffer, and the task that waits for them into the ready queue, with no Python object made and
-//! no Python code run. A writer knows a transport of ours, and calls it in Rust. Everything works with a foreign loop and
-//! its transports as well, by the methods that asyncio's own streams call.
+//! A `StreamReaderProtocol` is a [native protocol](crate::transports::native): the bytes go from the memory that the
+//! kernel wrote into the reader's buffer, and the task that waits for them into the ready queue, with no Python object
+//! made and no Python code run. A writer knows a transport of ours, and calls it in Rust. Everything works with a
+//! foreign loop and its transports as well, by the methods that asyncio's own streams call.
 //!
 //! # Subclasses
 //!
-//! A reader or protocol is *plain* if its class is ours, or a class that Python derives from ours without another version
-//! of the methods that matter. Only a plain one is worked on without a call of its methods.
+//! A reader or protocol is *plain* if its class is ours, or a class that Python derives from ours without another
+//! version of the methods that matter. Only a plain one is worked on without a call of its methods.
 //!
 //! # Budget of a message
 //!
@@ -31,9 +31,10 @@
 //! | `write` | none | none | one `send` |
 //! | `drain` while writing is not paused | none | none | none |
 //!
-//! The coroutines that `read` and `drain` return are used again and again; the future that a waiting `read` leaves in the
-//! reader comes from a pool. An echo costs one wait of the loop, one `recv` and one `send`: the turn that feeds a reader runs no
-//! code of the program's, and the loop does not look at the kernel between it and the turn in which the task goes on.
+//! The coroutines that `read` and `drain` return are used again and again; the future that a waiting `read` leaves in
+//! the reader comes from a pool. An echo costs one wait of the loop, one `recv` and one `send`: the turn that feeds a
+//! reader runs no code of the program's, and the loop does not look at the kernel between it and the turn in which the
+//! task goes on.
 
 mod closed;
 mod flow;

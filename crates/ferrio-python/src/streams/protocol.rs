@@ -255,8 +255,8 @@ impl StreamReaderProtocol {
         PyClassInitializer::from(FlowControlMixin::new(None)).add_subclass(Self::uninitialized())
     }
 
-    /// A protocol that feeds `stream_reader`. With `client_connected_cb`, a function or coroutine function, that is called
-    /// with a reader and a writer when the connection is made.
+    /// A protocol that feeds `stream_reader`. With `client_connected_cb`, a function or coroutine function, that is
+    /// called with a reader and a writer when the connection is made.
     #[pyo3(signature = (stream_reader, client_connected_cb=None, r#loop=None))]
     fn __init__(
         slf: &Bound<'_, Self>,

@@ -49,7 +49,8 @@ impl TaskGroup {
         Self::cancel_parent(slf)
     }
 
-    /// Cancels the tasks of the group and not its body, under the name by which programs know it from before `cancel()`.
+    /// Cancels the tasks of the group and not its body, under the name by which programs know it from before
+    /// `cancel()`.
     fn _abort(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::abort(slf)
     }

@@ -1,5 +1,5 @@
-//! What is the same in every transport: how its protocol is told of the beginning, of the end and of room, where it goes
-//! what a protocol raises, and what becomes of a transport that fails or is forgotten.
+//! What is the same in every transport: how its protocol is told of the beginning, of the end and of room, where it
+//! goes what a protocol raises, and what becomes of a transport that fails or is forgotten.
 
 use ferrio::engine::Direction;
 use pyo3::exceptions::PyOSError;

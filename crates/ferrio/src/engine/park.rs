@@ -16,8 +16,8 @@ pub struct Wait<'a> {
     pub(super) poller: &'a Poller,
     pub(super) events: &'a mut Events,
     pub(super) timeout: Option<Duration>,
-    /// Who decides whether to look before sleeping; none where nothing would be found. What ends with a look sleeps in no
-    /// case.
+    /// Who decides whether to look before sleeping; none where nothing would be found. What ends with a look sleeps in
+    /// no case.
     pub(super) spin: Option<&'a mut Spin>,
 }
 

@@ -44,8 +44,8 @@ const RECORD: usize = 16 * 1024;
 
 pub(super) struct Direct {
     session: Session,
-    /// Whether keys are logged in the handshake. A file that cannot be written is an error that is kept in the object, too,
-    /// and which only the method that it belongs to raises.
+    /// Whether keys are logged in the handshake. A file that cannot be written is an error that is kept in the object,
+    /// too, and which only the method that it belongs to raises.
     logs_keys: bool,
 }
 

@@ -62,8 +62,8 @@ fn made(class: PyResult<&Bound<'_, PyAny>>, number: c_int, text: &str, method: M
 /// What is before the line's number in an error's text, at its end.
 const PLACE: &str = " (_ssl.c:";
 
-/// Has the text of an error name the line of the interpreter's source that it would name, had the method been called: what
-/// programs log should not depend on how it was done.
+/// Has the text of an error name the line of the interpreter's source that it would name, had the method been called:
+/// what programs log should not depend on how it was done.
 fn set_place(error: &Bound<'_, PyAny>, method: Method) -> PyResult<()> {
     let py = error.py();
     let place = place(py, method)?;

@@ -6,9 +6,9 @@
 //! | [`portable`] | by the object's own `read` and `write`, over two `ssl.MemoryBIO` |
 //! | [`failure`] | the errors of the first way, which are those of the second |
 //!
-//! The second is for interpreters whose OpenSSL cannot be found, for contexts that see to reading and writing themselves,
-//! and for those who ask for it by `FERRIO_TLS=portable` in the environment. What is rare goes through the object in both: how it is
-//! made, every error, and what the program asks.
+//! The second is for interpreters whose OpenSSL cannot be found, for contexts that see to reading and writing
+//! themselves, and for those who ask for it by `FERRIO_TLS=portable` in the environment. What is rare goes through the
+//! object in both: how it is made, every error, and what the program asks.
 //!
 //! Every function here can run Python code, by the context's callbacks, or let other threads run. The one who calls has
 //! the engine exclusively meanwhile, and what comes back to the connection finds it in use.
@@ -185,8 +185,8 @@ impl Engine {
         }
     }
 
-    /// As [`read`](Self::read), into memory that may be written to while Python code runs; `None` if it goes the other way,
-    /// and nothing has been done.
+    /// As [`read`](Self::read), into memory that may be written to while Python code runs; `None` if it goes the other
+    /// way, and nothing has been done.
     pub(super) fn read_memory(&mut self, py: Python<'_>, input: &[u8], memory: &Memory<'_>) -> Option<(usize, End)> {
         match &mut self.io {
             Io::Direct(direct) => Some(direct.read_memory(self.object.bind(py), input, memory)),
@@ -194,8 +194,8 @@ impl Engine {
         }
     }
 
-    /// As [`read`](Self::read), into a new `bytes` that has all that there is in the input, or two of which the first has
-    /// `limit` bytes; `None` if it goes the other way, and nothing has been done.
+    /// As [`read`](Self::read), into a new `bytes` that has all that there is in the input, or two of which the first
+    /// has `limit` bytes; `None` if it goes the other way, and nothing has been done.
     #[inline]
     pub(super) fn read_bytes<'py>(
         &mut self,

@@ -18,10 +18,10 @@ use crate::ffi::refcount;
 
 /// A reader's bytes.
 ///
-/// What comes for a `read` that waits is kept as the object that it will return, so that it is copied once; what comes for a
-/// `readexactly` of many bytes is put into the one that it will return, until anything else is asked for. Other bytes are
-/// kept in Rust until somebody asks for the `_buffer` that asyncio's readers have. From then on they are in that
-/// object, which its owner may change as it likes; when nobody else has it any more they are taken back.
+/// What comes for a `read` that waits is kept as the object that it will return, so that it is copied once; what comes
+/// for a `readexactly` of many bytes is put into the one that it will return, until anything else is asked for. Other
+/// bytes are kept in Rust until somebody asks for the `_buffer` that asyncio's readers have. From then on they are in
+/// that object, which its owner may change as it likes; when nobody else has it any more they are taken back.
 #[derive(Debug, Default)]
 pub(super) struct Buffer(GilCell<Store>);
 
@@ -201,8 +201,8 @@ impl Buffer {
             })
     }
 
-    /// Has what there is, and what comes, put into the `bytes` that a reader of exactly `count` will be given. False if it
-    /// is elsewhere, or that would be too large.
+    /// Has what there is, and what comes, put into the `bytes` that a reader of exactly `count` will be given. False if
+    /// it is elsewhere, or that would be too large.
     pub(super) fn expect(&self, py: Python<'_>, count: usize) -> bool {
         if count > MOST_EXPECTED {
             return false;
@@ -367,8 +367,8 @@ impl Buffer {
         })
     }
 
-    /// Takes the next line out if it is there, in Rust, and not longer than `limit`. [`take_message`](Self::take_message)
-    /// knows what to do if it is not.
+    /// Takes the next line out if it is there, in Rust, and not longer than `limit`.
+    /// [`take_message`](Self::take_message) knows what to do if it is not.
     #[inline]
     pub(super) fn take_line<'py>(
         &self,

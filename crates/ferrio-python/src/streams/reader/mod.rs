@@ -52,8 +52,8 @@ pub(crate) struct StreamReader {
     paused: GilCopy<bool>,
     /// What the coroutine that waits for more awaits: a future of ours, unless Python has put another one here.
     waiter: GilCell<Option<Py<PyAny>>>,
-    /// How many bytes the `read` that waits wants at most, or the `readexactly` still wants, if these are many; 0 if something
-    /// else waits, or nothing.
+    /// How many bytes the `read` that waits wants at most, or the `readexactly` still wants, if these are many; 0 if
+    /// something else waits, or nothing.
     wanted: GilCopy<usize>,
     /// Who waits was woken to fetch by itself what the transport has.
     fetches: GilCopy<bool>,
@@ -162,7 +162,8 @@ impl StreamReader {
         !self.eof.get(py) && self.is_plain(py) && self.buffer.try_push(py, data, self.wanted.get(py))
     }
 
-    /// Wakes a `read` that waits on the loop of `core` for many bytes, to fetch them by itself; `None` if there is none.
+    /// Wakes a `read` that waits on the loop of `core` for many bytes, to fetch them by itself; `None` if there is
+    /// none.
     pub(super) fn wake_to_fetch(&self, core: &Bound<'_, LoopCore>) -> PyResult<Option<Ran>> {
         let py = core.py();
         if self.wanted.get(py) < FETCHED || self.eof.get(py) || !self.is_plain(py) {
@@ -190,8 +191,8 @@ impl StreamReader {
         self.wake(py).map(Some)
     }
 
-    /// Fetches what the transport has, if it is one of ours, and keeps what is more than `count` bytes; `None` if there is
-    /// nothing to be had so.
+    /// Fetches what the transport has, if it is one of ours, and keeps what is more than `count` bytes; `None` if there
+    /// is nothing to be had so.
     fn fetch<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let Some(transport) = self.transport.clone_ref(py) else { return Ok(None) };
         let transport = transport.bind(py);
@@ -337,7 +338,8 @@ impl Waiting {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` if another coroutine waits already; the reader's exception if it has one, as nothing will come then.
+    /// `RuntimeError` if another coroutine waits already; the reader's exception if it has one, as nothing will come
+    /// then.
     #[inline]
     fn begin<'py>(&mut self, reader: &Bound<'py, StreamReader>, name: &str) -> PyResult<Next<'py>> {
         let py = reader.py();

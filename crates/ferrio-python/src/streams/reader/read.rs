@@ -95,8 +95,8 @@ impl Frame for Read {
 
 /// `read()`: until the end of file.
 ///
-/// What was received is taken out of the buffer as it comes, so that the transport need not pause. If reading fails, or is
-/// cancelled, it goes back.
+/// What was received is taken out of the buffer as it comes, so that the transport need not pause. If reading fails, or
+/// is cancelled, it goes back.
 struct ReadAll {
     reader: Py<StreamReader>,
     collected: Vec<u8>,

@@ -1,7 +1,7 @@
 //! Beginning, failing, closing, and the protocol's last call.
 //!
-//! `connection_made` and `connection_lost` are called by the ready queue, each once and in this order, whatever happens:
-//! a transport queues itself when it is made, and again when it is lost.
+//! `connection_made` and `connection_lost` are called by the ready queue, each once and in this order, whatever
+//! happens: a transport queues itself when it is made, and again when it is lost.
 
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{Address, socket};

@@ -14,11 +14,10 @@
 //! allocation here, and no call into Python.
 //!
 //! Large messages are not received here when a coroutine waits for as much: it is woken, and receives by itself, into
-//! the
-//! `bytes` that it returns. Nothing is copied so; and what is received for fifty connections in one turn, before any of it
-//! is used in the next, has left the processor's cache by then, and lies in memory that the allocator had to ask the
-//! kernel for. What comes behind that is received by the same call, for the next `read`: with a second one the kernel
-//! would tell the peer of room twice.
+//! the `bytes` that it returns. Nothing is copied so; and what is received for fifty connections in one turn, before
+//! any of it is used in the next, has left the processor's cache by then, and lies in memory that the allocator had to
+//! ask the kernel for. What comes behind that is received by the same call, for the next `read`: with a second one the
+//! kernel would tell the peer of room twice.
 
 use std::io;
 use std::os::fd::BorrowedFd;
