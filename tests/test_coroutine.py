@@ -5,6 +5,7 @@ import collections.abc
 import gc
 import inspect
 import io
+import socket
 import traceback
 import types
 import warnings
@@ -264,3 +265,74 @@ def test_await_that_returns_no_iterator(parity, returned):
             case(await outcome(wait(Lacking(value))))
 
     parity(body)
+
+
+def stop(*_):
+    return next(iter(()))
+
+
+class Stops:
+    """Whatever is asked of it raises StopIteration."""
+
+    def __getattr__(self, _):
+        stop()
+
+    def __float__(self):
+        stop()
+
+    def __le__(self, _):
+        stop()
+
+    def __await__(self):
+        stop()
+
+
+async def predicate(case):
+    condition = package(case).Condition()
+    async with condition:
+        await condition.wait_for(stop)
+
+
+async def protocol_factory(case):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        await case.loop.create_connection(stop, sock=ours)
+
+
+async def queue_put(case):
+    queue = type("Queue", (package(case).Queue,), {"_put": stop})()
+    await queue.put(1)
+
+
+async def queue_get(case):
+    queue = type("Queue", (package(case).Queue,), {"_get": stop, "empty": lambda _: False})()
+    await queue.get()
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        predicate,
+        protocol_factory,
+        queue_put,
+        queue_get,
+        lambda case: package(case).sleep(Stops()),
+        lambda case: package(case).wait_for(Stops(), 1),
+        lambda case: package(case).wait_for(Stops(), None),
+        lambda case: package(case).shield(Stops()),
+        lambda case: case.loop.sock_recv(Stops(), 1),
+        lambda case: case.loop.create_server(asyncio.Protocol, sock=Stops()),
+    ],
+)
+def test_stop_iteration_is_no_result(parity, wait):
+    """What a coroutine calls raises StopIteration, as `next` on an empty iterator does: it returned None, all well."""
+
+    async def body(case):
+        try:
+            case("returned", await wait(case))
+        except RuntimeError as error:
+            case(str(error), describe(error.__cause__), describe(error.__context__))
+        gc.collect()
+
+    events, _ = parity(body)
+    assert events == [("coroutine raised StopIteration", ("StopIteration", ""), ("StopIteration", ""))]

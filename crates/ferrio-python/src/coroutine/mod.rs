@@ -26,7 +26,7 @@ mod code;
 mod methods;
 mod wrapper;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, intern};
@@ -176,7 +176,7 @@ impl Coroutine {
             Ok(Next::Pause) => self.suspend(py, Awaited::Turn, py.None().into_bound(py)),
             Err(error) => {
                 self.end(py, body);
-                Step::failed(py, error)
+                Step::failed(py, no_end(py, error))
             }
         }
     }
@@ -206,7 +206,7 @@ impl Coroutine {
                 Ok(Next::Return(value)) => break Step::Returned(value),
                 Ok(Next::Await(object)) => Awaited::begin(object),
                 Ok(Next::Pause) => return self.suspend(py, Awaited::Turn, py.None().into_bound(py)),
-                Err(error) => break Step::failed(py, error),
+                Err(error) => break Step::failed(py, no_end(py, error)),
             }
         };
         self.end(py, body);
@@ -240,6 +240,19 @@ impl Coroutine {
     fn is_in(&self, py: Python<'_>, stage: Stage) -> bool {
         self.stage.get(py) == stage
     }
+}
+
+/// What a coroutine raises whose body has raised `error`: a StopIteration would be taken for its return, and its value
+/// for the result. One gets there out of what the body calls for its caller, a predicate for one.
+#[cold]
+fn no_end(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
+    }
+    let raised = PyRuntimeError::new_err("coroutine raised StopIteration");
+    raised.set_context(py, Some(error.clone_ref(py)));
+    raised.set_cause(py, Some(error));
+    raised
 }
 
 /// Why a coroutine cannot be driven that runs or has ended.
