@@ -120,7 +120,8 @@ impl Awaited {
     }
 }
 
-/// What `await object` raises if the `__await__` of `object` returns `other`, which is often None for want of a `yield`.
+/// What `await object` raises if the `__await__` of `object` returns `other`, which is often None for want of a
+/// `yield`.
 #[cold]
 fn no_iterator(object: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyErr {
     let (Ok(class), Ok(name)) = (object.get_type().name(), other.get_type().name()) else {
