@@ -9,13 +9,13 @@ use crate::engine::current_or_panic;
 ///
 /// # Panics
 ///
-/// With the closure's panic; when it is first polled on a thread that runs no loop; and if the system refuses the first
-/// thread.
+/// With the closure's panic; when it is first polled on a thread that runs no loop, or one that is closed; and if the
+/// system refuses the first thread.
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops a closure that has not begun. One that has begun cannot be stopped: it runs to its end, and its
-/// result is dropped.
+/// Dropping it keeps a closure that has not begun from running. One that has begun cannot be stopped: it runs to its
+/// end, and its result is dropped.
 ///
 /// # Examples
 ///

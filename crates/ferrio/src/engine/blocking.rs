@@ -69,9 +69,10 @@ struct State {
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops a closure that has not begun. One that has begun runs to its end, and its result is dropped.
+/// Dropping it keeps a closure that has not begun from running: it is dropped when its turn comes, on the thread that
+/// would have run it. One that has begun runs to its end, and its result is dropped.
 #[derive(Debug)]
-#[must_use = "dropping it drops the closure, unless that has begun"]
+#[must_use = "dropping it keeps the closure from running, unless that has begun"]
 pub struct BlockingTask<T>(async_task::FallibleTask<Contained<thread::Result<T>>>);
 
 impl Default for BlockingPool {
