@@ -1,9 +1,10 @@
 //! Threads for what blocks: the default executor and how it ends.
 
+use ferrio::engine::TimerKey;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyRuntimeWarning, PyTypeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
 use super::EventLoop;
@@ -11,8 +12,10 @@ use super::schedule::check_callback;
 use super::weak_loop::WeakLoop;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
+use crate::ffi::runnable::runnable;
 use crate::futures::Future;
-use crate::tasks::wrap_future;
+use crate::loop_ref::nanos;
+use crate::tasks::{Resolve, wrap_future};
 
 #[derive(Default)]
 pub(super) struct Executor {
@@ -79,7 +82,7 @@ impl EventLoop {
             let begun = Python::attach(|py| Shutdown::begin(&event_loop.get(py)?, timeout))?;
             let Some((shutdown, done)) = begun else { return Python::attach(|py| Ok(py.None())) };
             let result = await_(done).await;
-            Python::attach(|py| shutdown.end(py, result, timeout))
+            Python::attach(|py| shutdown.end(py, &event_loop, result, timeout))
         })
     }
 
@@ -93,12 +96,11 @@ impl EventLoop {
 struct Shutdown {
     executor: Py<PyAny>,
     thread: Py<PyAny>,
-    /// Weak, as the loop is to the body: the timer refers to the future that the body awaits.
-    timer: Option<Py<PyWeakrefReference>>,
+    timer: Option<TimerKey>,
 }
 
 impl Shutdown {
-    /// Begins to wait, if there is an executor. The future is true once it has ended, false once the time is up.
+    /// Begins to wait, if there is an executor. The future is true once it has ended, None once the time is up.
     fn begin(event_loop: &Bound<'_, EventLoop>, timeout: Option<f64>) -> PyResult<Option<(Self, Py<PyAny>)>> {
         let py = event_loop.py();
         let executor = event_loop.get().executor.with(py, |own| {
@@ -108,14 +110,11 @@ impl Shutdown {
         let Some(executor) = executor else { return Ok(None) };
         let done = Bound::new(py, Future::new(py, EventLoop::loop_ref(event_loop))?)?;
         let settle = pyo3::wrap_pyfunction!(settle, py)?;
-        let timer = match timeout {
-            Some(timeout) => {
-                let arguments = (timeout, &settle, &done, false);
-                let timer = event_loop.call_method1(intern!(py, "call_later"), arguments)?;
-                Some(PyWeakrefReference::new(&timer)?.unbind())
-            }
-            None => None,
-        };
+        let timer = timeout.map(|timeout| {
+            let engine = event_loop.as_super().get().engine(py);
+            let when = engine.clock().now().saturating_add(nanos(timeout));
+            engine.push_at(when, runnable::<Resolve>(done.clone().unbind()))
+        });
         let join = {
             let (event_loop, executor) = (event_loop.clone().unbind(), executor.clone_ref(py));
             let (done, settle) = (done.clone().unbind(), settle.unbind());
@@ -140,9 +139,15 @@ impl Shutdown {
         Ok(Some((Self { executor, thread: thread.unbind(), timer }, done.into_any().unbind())))
     }
 
-    fn end(self, py: Python<'_>, result: PyResult<Py<PyAny>>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        if let Some(timer) = self.timer.and_then(|timer| timer.bind(py).upgrade()) {
-            timer.call_method0(intern!(py, "cancel"))?;
+    fn end(
+        self,
+        py: Python<'_>,
+        event_loop: &WeakLoop,
+        result: PyResult<Py<PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Py<PyAny>> {
+        if let (Some(timer), Ok(event_loop)) = (self.timer, event_loop.get(py)) {
+            drop(event_loop.as_super().get().engine(py).cancel_timer(timer));
         }
         if result?.is_truthy(py)? {
             self.thread.bind(py).call_method0("join")?;

@@ -57,6 +57,7 @@ use crate::futures::Future;
 pub(crate) use any_future::{AnyFuture, cancel as cancel_future, current_task as running_task};
 pub(crate) use ensure_future::ensure_future;
 pub(crate) use gather::gather_all;
+pub(crate) use sleep::Resolve;
 pub(crate) use task::{NewTask, Task};
 pub(crate) use wakeup::wakeup_pair;
 pub(crate) use wrap_future::wrap_future;

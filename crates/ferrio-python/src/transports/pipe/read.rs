@@ -314,7 +314,7 @@ impl Finalize for ReadPipeTransport {
 
 impl FinalizeFirst for ReadPipeTransport {
     fn is_due(this: &Bound<'_, Self>) -> bool {
-        !this.get().end.flags.get(this.py()).closed
+        Self::is_open(this)
     }
 
     fn deallocator() -> &'static OnceLock<ffi::destructor> {

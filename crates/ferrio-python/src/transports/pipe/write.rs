@@ -373,7 +373,7 @@ impl Finalize for WritePipeTransport {
 
 impl FinalizeFirst for WritePipeTransport {
     fn is_due(this: &Bound<'_, Self>) -> bool {
-        !this.get().end.flags.get(this.py()).closed
+        Self::is_open(this)
     }
 
     fn deallocator() -> &'static OnceLock<ffi::destructor> {
