@@ -39,6 +39,7 @@ class Project:
     needs: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
+    stand_in: bool = False
     differences: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -69,9 +70,14 @@ class Project:
             (unpacked,) = (self.room / "source").iterdir()
             (self.room / "tests").mkdir()
             for name in self.files:
-                (unpacked / name).rename(self.room / "tests" / name)
+                place = self.room / "tests" / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                (unpacked / name).rename(place)
         else:
             (self.room / "tests").mkdir()
+        if self.stand_in:
+            # Beside the tests, where it is found before the package that is installed.
+            shutil.copytree(HERE / "stand_ins" / self.name, self.room / "tests" / self.name, dirs_exist_ok=True)
         if not set(self.files) & {"pyproject.toml", "setup.cfg"}:
             # Else pytest looks further up, and finds ours.
             (self.room / "tests" / "pytest.ini").write_text("[pytest]\n")
