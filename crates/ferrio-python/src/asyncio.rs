@@ -8,7 +8,9 @@ use pyo3::intern;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
+
+use crate::ffi::call::call0;
 
 /// Declares `fn name(py) -> PyResult<&Bound<PyAny>>` for an attribute of a module.
 macro_rules! imported {
@@ -152,6 +154,37 @@ pub(crate) fn module<'py>(py: Python<'py>, name: &'static str) -> PyResult<Bound
 #[cold]
 fn remembered<'py>(py: Python<'py>, name: &'static str) -> Option<Bound<'py, PyModule>> {
     REMEMBERED.get(py)?.bind(py).get_item(name).ok().flatten()?.cast_into().ok()
+}
+
+/// The running loop of this thread.
+///
+/// # Errors
+///
+/// `RuntimeError` if there is none.
+pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let own = get_running_loop(py)?;
+    call0(own).or_else(|error| match replaced(own, intern!(py, "get_running_loop"))? {
+        Some(get_running_loop) => get_running_loop.call0(),
+        None => Err(error),
+    })
+}
+
+/// The same; None, the Python object, if there is none.
+pub(crate) fn running_loop_or_none(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let own = get_running_loop_or_none(py)?;
+    let running = call0(own)?;
+    match running.is_none().then(|| replaced(own, intern!(py, "_get_running_loop"))).transpose()?.flatten() {
+        Some(get_running_loop) => get_running_loop.call0(),
+        None => Ok(running),
+    }
+}
+
+/// What a program has put in the place of a function of `asyncio.events`. Who lets asyncio's objects work in a framework
+/// of another kind, as trio-asyncio does, tells by it which loop runs there; the interpreter knows of none.
+#[cold]
+fn replaced<'py>(own: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let now = module(own.py(), "asyncio.events")?.getattr(name)?;
+    Ok(Some(now).filter(|now| !now.is(own)))
 }
 
 /// Imports everything: programs put other things in the place of what ours stands for, and what is called while the

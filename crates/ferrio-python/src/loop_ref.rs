@@ -19,7 +19,6 @@ use slab::Slab;
 use crate::asyncio;
 use crate::current::CurrentTask;
 use crate::descriptors::Descriptors;
-use crate::ffi::call::call0;
 use crate::ffi::cell::{GilBound, GilCell, GilCopy};
 use crate::ffi::handled::handling;
 use crate::ffi::raise::settled;
@@ -291,7 +290,7 @@ impl LoopRef {
     /// `RuntimeError` if there is none.
     #[inline]
     pub(crate) fn running(py: Python<'_>) -> PyResult<Self> {
-        call0(asyncio::get_running_loop(py)?).map(|running| Self::new(&running))
+        asyncio::running_loop(py).map(|running| Self::new(&running))
     }
 
     /// Seconds on the loop's clock. Runs Python code for a foreign loop.

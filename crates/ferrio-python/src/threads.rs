@@ -10,7 +10,6 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::{self, AsyncFunction};
-use crate::ffi::call::call0;
 use crate::ffi::context;
 use crate::ffi::method::CallArguments;
 
@@ -54,7 +53,7 @@ impl Frame for ToThread {
         let Self::Begins { positional, named } = std::mem::replace(self, Self::Waits) else {
             return outcome.map(Next::Return);
         };
-        let event_loop = call0(asyncio::get_running_loop(py)?)?;
+        let event_loop = asyncio::running_loop(py)?;
         let run = context::copy_current(py)?.bind(py).getattr(intern!(py, "run"))?;
         let arguments = std::iter::once(run).chain(positional.bind(py).iter()).collect::<Vec<_>>();
         let arguments = PyTuple::new(py, arguments)?;

@@ -6,7 +6,6 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
 use crate::asyncio;
-use crate::ffi::call::call0;
 use crate::ffi::cell::GilCell;
 use crate::ffi::pool;
 use crate::futures::Future;
@@ -45,7 +44,7 @@ impl LoopBound {
     #[cold]
     fn bind_running(&self, object: &Bound<'_, PyAny>, bound: Option<LoopRef>) -> PyResult<LoopRef> {
         let py = object.py();
-        let running = call0(asyncio::get_running_loop_or_none(py)?)?;
+        let running = asyncio::running_loop_or_none(py)?;
         match bound {
             Some(bound) if bound.bind(py).is(&running) => Ok(bound),
             Some(_) => Err(elsewhere(object)),

@@ -10,7 +10,6 @@ use super::{StreamReader, StreamReaderProtocol, StreamWriter};
 use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
-use crate::ffi::call::call0;
 use crate::ffi::method::CallArguments;
 
 /// The arguments of a call: those that have a name here, and the others, which are for the loop's method.
@@ -86,7 +85,7 @@ impl Frame for Open {
     fn step<'py>(&mut self, py: Python<'py>, outcome: Outcome<'py>) -> PyResult<Next<'py>> {
         let outcome = outcome?;
         let Stage::Connects { reader, protocol, event_loop } = &self.stage else {
-            let event_loop = call0(asyncio::get_running_loop(py)?)?;
+            let event_loop = asyncio::running_loop(py)?;
             let reader = StreamReader::create(py, self.limit.as_ref().map(|limit| limit.bind(py)), &event_loop)?;
             let protocol = StreamReaderProtocol::create(&reader, None, &event_loop)?;
             let factory = Bound::new(py, Made(protocol.clone().into_any().unbind()))?.into_any();
@@ -150,7 +149,7 @@ impl Frame for Serve {
         if std::mem::replace(&mut self.begun, true) {
             return Ok(Next::Return(outcome));
         }
-        let event_loop = call0(asyncio::get_running_loop(py)?)?;
+        let event_loop = asyncio::running_loop(py)?;
         let factory = Factory {
             callback: self.callback.clone_ref(py),
             limit: self.limit.as_ref().map(|limit| limit.clone_ref(py)),

@@ -12,7 +12,6 @@ use super::protocol::SubprocessStreamProtocol;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
-use crate::ffi::call::call0;
 use crate::ffi::method::CallArguments;
 
 /// Has the running loop make a process.
@@ -63,7 +62,7 @@ impl Frame for Create {
             let process = Process::create(&transport, &protocol, event_loop.bind(py))?;
             return Ok(Next::Return(process.into_any()));
         }
-        let event_loop = call0(asyncio::get_running_loop(py)?)?;
+        let event_loop = asyncio::running_loop(py)?;
         let factory = Factory {
             limit: self.limit.as_ref().map(|limit| limit.clone_ref(py)),
             event_loop: event_loop.clone().unbind(),

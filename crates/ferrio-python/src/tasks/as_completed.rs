@@ -62,7 +62,7 @@ impl AsCompleted {
     fn new<'py>(fs: &Bound<'py, PyAny>, timeout: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, Self>> {
         let py = fs.py();
         let event_loop = asyncio::get_event_loop(py)?.call0()?;
-        let awaiter = current_task(&asyncio::get_running_loop(py)?.call0()?)?;
+        let awaiter = current_task(&asyncio::running_loop(py)?)?;
         let todo = PySet::empty(py)?;
         for awaitable in py.get_type::<PySet>().call1((fs,))?.cast_into::<PySet>()?.iter() {
             todo.add(ensure_future(&awaitable, Some(&event_loop))?)?;

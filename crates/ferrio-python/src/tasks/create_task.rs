@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::asyncio;
-use crate::ffi::call::{call0, method1};
+use crate::ffi::call::method1;
 use crate::ffi::method::{CallArguments, FastFunction};
 
 /// `create_task`.
@@ -22,7 +22,7 @@ impl FastFunction for CreateTask {
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (coroutine, keywords) = arguments.one_and_keywords("create_task", "coro")?;
-        let event_loop = call0(asyncio::get_running_loop(py)?)?;
+        let event_loop = asyncio::running_loop(py)?;
         let name = intern!(py, "create_task");
         match keywords {
             None => method1(&event_loop, name, &coroutine),

@@ -6,7 +6,6 @@ use pyo3::prelude::*;
 
 use super::any_future;
 use crate::asyncio;
-use crate::ffi::call::call0;
 
 /// The task that `loop`, or the running loop, runs now; None if it runs a callback.
 #[pyfunction]
@@ -17,7 +16,7 @@ pub(crate) fn current_task<'py>(
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     match r#loop {
         Some(event_loop) => any_future::current_task(event_loop),
-        None => any_future::current_task(&call0(asyncio::get_running_loop(py)?)?),
+        None => any_future::current_task(&asyncio::running_loop(py)?),
     }
 }
 
@@ -27,6 +26,6 @@ pub(crate) fn current_task<'py>(
 pub(crate) fn all_tasks<'py>(py: Python<'py>, r#loop: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
     match r#loop {
         Some(event_loop) => asyncio::all_tasks(py)?.call1((event_loop,)),
-        None => asyncio::all_tasks(py)?.call1((call0(asyncio::get_running_loop(py)?)?,)),
+        None => asyncio::all_tasks(py)?.call1((asyncio::running_loop(py)?,)),
     }
 }

@@ -86,7 +86,7 @@ impl GatheringFuture {
     /// Makes a child of every argument, and returns those that are done already.
     fn begin<'py>(this: &Bound<'py, Self>, arguments: &Bound<'py, PyTuple>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let py = this.py();
-        let running = asyncio::get_running_loop_or_none(py)?.call0()?;
+        let running = asyncio::running_loop_or_none(py)?;
         let mut event_loop = (!running.is_none()).then_some(running);
         let awaiter = event_loop.as_ref().map_or(Ok(None), current_task)?;
         let known = PyDict::new(py);

@@ -259,7 +259,7 @@ impl Timeout {
     /// Expires for the loop.
     fn run(this: &Bound<'_, Self>) -> Flow {
         let py = this.py();
-        let loop_object = match asyncio::get_running_loop_or_none(py).and_then(|running| running.call0()) {
+        let loop_object = match asyncio::running_loop_or_none(py) {
             Ok(running) => running,
             Err(error) => return leave(error),
         };
