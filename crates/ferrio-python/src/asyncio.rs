@@ -179,8 +179,8 @@ pub(crate) fn running_loop_or_none(py: Python<'_>) -> PyResult<Bound<'_, PyAny>>
     }
 }
 
-/// What a program has put in the place of a function of `asyncio.events`. Who lets asyncio's objects work in a framework
-/// of another kind, as trio-asyncio does, tells by it which loop runs there; the interpreter knows of none.
+/// What a program has put in the place of a function of `asyncio.events`. Who lets asyncio's objects work in a
+/// framework of another kind, as trio-asyncio does, tells by it which loop runs there; the interpreter knows of none.
 #[cold]
 fn replaced<'py>(own: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let now = module(own.py(), "asyncio.events")?.getattr(name)?;
