@@ -363,6 +363,39 @@ class TestAwaiting:
 
         parity(body)
 
+    @pytest.mark.parametrize("value", [None, "result"])
+    @pytest.mark.parametrize("make", ["Future", "Task", "gather", "shield"])
+    def test_who_drives_a_coroutine_sends_it_something(self, parity, make, value):
+        """As trio-asyncio does, with what another coroutine has yielded: the future wants none of it."""
+
+        def body(case):
+            async def waits():
+                return await future
+
+            async def returns():
+                return value
+
+            future = inner = case.loop.create_future()
+            if make == "Task":
+                future = case.loop.create_task(returns())
+            elif make != "Future":
+                future = getattr(case.classes, make)(inner)
+            coroutine = waits()
+            case(coroutine.send(None) is future)
+            case.raised(coroutine.send, "too early")
+            coroutine = waits()
+            future._asyncio_future_blocking = False
+            case(coroutine.send(None) is future)
+            if not inner.done():
+                inner.set_result(value)
+            case.loop.run_until_complete(future)
+            try:
+                coroutine.send("in time")
+            except StopIteration as end:
+                case(end.value)
+
+        parity(body)
+
     def test_threads_settle_no_future_of_another_loop(self, parity):
         async def body(case):
             other = type(case.loop)()

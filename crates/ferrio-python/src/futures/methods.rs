@@ -107,6 +107,13 @@ impl Future {
         }
     }
 
+    /// What the interpreter calls where a coroutine that awaits the future is sent something, and not only resumed: who
+    /// drives it by hand may do that. The value is dropped, as asyncio's iterator drops it.
+    fn send<'py>(slf: &Bound<'py, Self>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let none = || stop_iteration::with_value(slf.py().None().into_bound(slf.py()));
+        Self::__next__(slf)?.ok_or_else(none)
+    }
+
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         asyncio::future_repr(slf.py())?.call1((slf,))
     }
