@@ -336,3 +336,88 @@ def test_stop_iteration_is_no_result(parity, wait):
 
     events, _ = parity(body)
     assert events == [("coroutine raised StopIteration", ("StopIteration", ""), ("StopIteration", ""))]
+
+
+def chain(error):
+    """The error, and all that was being handled when it was raised."""
+    errors = []
+    while error is not None:
+        errors.append(describe(error))
+        error = error.__context__
+    return errors
+
+
+def failed(case):
+    future = case.loop.create_future()
+    future.set_exception(ValueError("failed"))
+    return future
+
+
+def cancelled(case):
+    future = case.loop.create_future()
+    future.cancel("message")
+    return future
+
+
+def fails_later(case):
+    future = case.loop.create_future()
+    case.loop.call_soon(future.set_exception, ValueError("later"))
+    return future
+
+
+async def through_a_coroutine(case):
+    return await failed(case)
+
+
+async def result(case):
+    return failed(case).result()
+
+
+async def with_context(case):
+    try:
+        raise IndexError
+    except IndexError:
+        await package(case).wait_for(failed(case), 1)
+
+
+async def refused(case):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        await case.loop.create_connection(asyncio.Protocol, *nobody.getsockname())
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        failed,
+        cancelled,
+        fails_later,
+        through_a_coroutine,
+        result,
+        with_context,
+        refused,
+        lambda case: package(case).gather(failed(case)),
+        lambda case: package(case).wait_for(failed(case), 1),
+        lambda case: package(case).wait_for(fails_later(case), None),
+        lambda case: package(case).wait_for(case.loop.create_future(), 0),
+        lambda case: package(case).shield(fails_later(case)),
+        lambda case: package(case).to_thread(int, "no number"),
+        lambda case: package(case).StreamReader(loop=case.loop).readexactly(-1),
+    ],
+)
+def test_context_of_what_is_awaited(parity, wait):
+    """'During handling of the above exception, another exception occurred': in an `except` block, what was handled."""
+
+    async def body(case):
+        for _ in range(2):
+            try:
+                try:
+                    raise KeyError("handled")
+                except KeyError:
+                    await wait(case)
+            except (Exception, asyncio.CancelledError) as error:
+                # What timed out is chained otherwise before Python 3.12.
+                case(type(error).__name__, chain(error)[-1])
+
+    events, _ = parity(body)
+    assert [last for _, last in events] == [("KeyError", "'handled'")] * 2

@@ -34,7 +34,7 @@ impl<'py> Progress<'py> {
     #[inline]
     fn settled(future: &Bound<'py, Future>) -> Self {
         match Future::failure(future) {
-            Ok(Some(exception)) => Self::Done(Err(raise::exception(exception))),
+            Ok(Some(exception)) => Self::Done(Err(raise::in_context(raise::exception(exception)))),
             Ok(None) => Self::Done(Ok(future.get().value(future.py()))),
             Err(error) => Self::failed(future.py(), error),
         }

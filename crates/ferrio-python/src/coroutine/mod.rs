@@ -176,7 +176,7 @@ impl Coroutine {
             Ok(Next::Pause) => self.suspend(py, Awaited::Turn, py.None().into_bound(py)),
             Err(error) => {
                 self.end(py, body);
-                Step::failed(py, no_end(py, error))
+                failed(py, error)
             }
         }
     }
@@ -206,7 +206,7 @@ impl Coroutine {
                 Ok(Next::Return(value)) => break Step::Returned(value),
                 Ok(Next::Await(object)) => Awaited::begin(object),
                 Ok(Next::Pause) => return self.suspend(py, Awaited::Turn, py.None().into_bound(py)),
-                Err(error) => break Step::failed(py, no_end(py, error)),
+                Err(error) => break failed(py, error),
             }
         };
         self.end(py, body);
@@ -242,9 +242,14 @@ impl Coroutine {
     }
 }
 
+/// The end of a coroutine whose body has raised `error`. What was made here has no context yet.
+#[cold]
+fn failed(py: Python<'_>, error: PyErr) -> Step<'_> {
+    Step::Raised(raise::in_some_context(raise::raised(py, no_end(py, error))))
+}
+
 /// What a coroutine raises whose body has raised `error`: a StopIteration would be taken for its return, and its value
 /// for the result. One gets there out of what the body calls for its caller, a predicate for one.
-#[cold]
 fn no_end(py: Python<'_>, error: PyErr) -> PyErr {
     if !error.is_instance_of::<PyStopIteration>(py) {
         return error;

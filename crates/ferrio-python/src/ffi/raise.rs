@@ -21,6 +21,26 @@ pub(crate) fn raise(exception: Bound<'_, PyBaseException>) -> PyErr {
 /// An exception that has been raised. To move it is to move a pointer; a `PyErr` is large, and has a lock in it.
 pub(crate) type Raised<'py> = Bound<'py, PyBaseException>;
 
+/// The exception as `raise` leaves it, when it comes from elsewhere: what is being handled here is its context.
+#[inline]
+pub(crate) fn in_context(exception: Raised<'_>) -> Raised<'_> {
+    // SAFETY: the lock is held; a new reference to an exception, None, or null.
+    let handled = unsafe { Bound::from_owned_ptr_or_opt(exception.py(), ffi::PyErr_GetHandledException()) };
+    if handled.is_none_or(|handled| handled.is_none() || handled.is(&exception)) {
+        return exception;
+    }
+    let py = exception.py();
+    raised(py, raise(exception))
+}
+
+/// As [`in_context`], for one that may have been raised here before, and has its context then.
+pub(crate) fn in_some_context(exception: Raised<'_>) -> Raised<'_> {
+    // SAFETY: an exception; a new reference, or null.
+    let context =
+        unsafe { Bound::from_owned_ptr_or_opt(exception.py(), ffi::PyException_GetContext(exception.as_ptr())) };
+    if context.is_some() { exception } else { in_context(exception) }
+}
+
 /// `object` as the exception that it should be; `TypeError` if it is none.
 #[inline]
 pub(crate) fn exception(object: Bound<'_, PyAny>) -> Raised<'_> {

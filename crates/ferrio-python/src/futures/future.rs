@@ -11,6 +11,7 @@ use super::callbacks::{Callback, Callbacks};
 use super::notify::RunNotify;
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy, GilOnce};
+use crate::ffi::raise;
 use crate::ffi::runnable::runnable;
 use crate::ffi::thread::attached;
 use crate::handles::{Arguments, Handle, RunHandle};
@@ -294,7 +295,7 @@ impl Future {
             State::Returned => Ok(future.value(py)),
             State::Pending => Err(invalid_state(py, "Result is not set.")),
             State::Raised | State::Cancelled => match Self::failure(this)? {
-                Some(error) => Err(PyErr::from_value(error)),
+                Some(error) => Err(raise::in_context(raise::exception(error)).into()),
                 None => Ok(py.None().into_bound(py)),
             },
         }

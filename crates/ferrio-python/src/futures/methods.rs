@@ -299,7 +299,7 @@ impl AwaitedByItself for Future {
         let future = this.get();
         if !future.is_pending(py) {
             return match Self::failure(this) {
-                Ok(Some(exception)) => Step::Raised(raise::exception(exception)),
+                Ok(Some(exception)) => Step::Raised(raise::in_context(raise::exception(exception))),
                 Ok(None) => Step::Returned(future.value(py)),
                 Err(error) => Step::failed(py, error),
             };
