@@ -175,3 +175,71 @@ class TestCancelling:
             case(task.cancelled(), len(asyncio.all_tasks(case.loop)))
 
         parity(body)
+
+    @pytest.mark.parametrize("how", ["await", "gather", "wait_for", "timeout", "task of a task"])
+    @pytest.mark.parametrize("what", ["future", "task"])
+    def test_who_has_put_a_cancel_on_the_object_is_called(self, parity, how, what):
+        """As trio-asyncio does, to cancel a task of trio's that the future stands for."""
+
+        async def body(case):
+            loop, classes = asyncio.get_running_loop(), case.classes
+
+            async def forever():
+                await loop.create_future()
+
+            future = loop.create_future() if what == "future" else loop.create_task(forever())
+            cancel = future.cancel
+
+            def replaced(msg=None):
+                case("asked", msg)
+                return cancel(msg)
+
+            future.cancel = replaced
+
+            async def waits():
+                if how == "gather":
+                    await classes.gather(future)
+                elif how == "wait_for":
+                    await classes.wait_for(future, 60)
+                elif how == "task of a task":
+                    await loop.create_task(waits_for_it())
+                else:
+                    await waits_for_it()
+
+            async def waits_for_it():
+                await future
+
+            if how == "timeout":
+                try:
+                    async with classes.timeout(0):
+                        await future
+                except TimeoutError:
+                    case(future.cancelled())
+                return
+            task = loop.create_task(waits())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            case(task.cancelled(), future.cancelled())
+
+        parity(body)
+
+    def test_who_has_put_a_cancel_on_the_task_of_a_scope_is_called(self, parity):
+        async def body(case):
+            async def scopes():
+                task = asyncio.current_task()
+                cancel = task.cancel
+                task.cancel = lambda msg=None: case("asked", msg) or cancel()
+                with pytest.raises(TimeoutError):
+                    async with case.classes.timeout(0):
+                        await asyncio.get_running_loop().create_future()
+                async with case.classes.TaskGroup() as group:
+                    child = group.create_task(asyncio.sleep(60))
+                    stop = child.cancel
+                    child.cancel = lambda msg=None: case("child", msg) or stop()
+                    group._abort()
+
+            await asyncio.get_running_loop().create_task(scopes())
+
+        parity(body)

@@ -21,6 +21,7 @@
 //! | [`openssl`] | the TLS library of the interpreter, without Python objects |
 //! | [`newborn`] | the collector kept from objects that are not there yet |
 //! | [`number`] | an `int` as a float without a call |
+//! | [`own_attributes`] | what a program has given to an object |
 //! | [`pool`] | allocation and destruction of the classes that every callback uses |
 //! | [`raise`] | an error with what is being handled as its context |
 //! | [`refcount`] | how many references an object has |
@@ -50,6 +51,7 @@ pub(crate) mod method;
 pub(crate) mod newborn;
 pub(crate) mod number;
 pub(crate) mod openssl;
+pub(crate) mod own_attributes;
 pub(crate) mod pool;
 pub(crate) mod raise;
 pub(crate) mod recursion;

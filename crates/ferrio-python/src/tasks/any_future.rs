@@ -11,6 +11,7 @@ use pyo3::types::PyDict;
 use super::gather::GatheringFuture;
 use super::task::Task;
 use crate::asyncio;
+use crate::ffi::own_attributes;
 use crate::ffi::recursion::deeper;
 use crate::futures::{Callback, Future, Notification, Notified, Notify, State, awaited_by};
 
@@ -169,29 +170,36 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
     }
 }
 
-/// `future.cancel(msg=message)`, by the shortest way that its class allows.
+/// `future.cancel(msg=message)`, by the shortest way that its class allows. A program may also have put a `cancel` on the
+/// object itself, which passes the cancellation on to what the future stands for.
 pub(crate) fn cancel(future: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
     let py = future.py();
+    let name = intern!(py, "cancel");
     if Future::native(future).is_some() {
-        if let Ok(future) = future.cast_exact::<Future>() {
+        if let Ok(future) = future.cast_exact::<Future>()
+            && !own_attributes::has(future, name)?
+        {
             return Future::cancel(future, message.cloned());
         }
-        if let Ok(task) = future.cast_exact::<Task>() {
+        if let Ok(task) = future.cast_exact::<Task>()
+            && !own_attributes::has(task, name)?
+        {
             task.as_super().get().log_traceback_off(py);
             return deeper(py, || Task::request_cancel(task, message));
         }
-        if let Ok(gathering) = future.cast_exact::<GatheringFuture>() {
+        if let Ok(gathering) = future.cast_exact::<GatheringFuture>()
+            && !own_attributes::has(gathering, name)?
+        {
             return deeper(py, || GatheringFuture::cancel_children(gathering, message));
         }
     }
-    let cancel = intern!(py, "cancel");
     let Some(message) = message else {
         // A class whose `cancel()` takes no message is as good.
-        return future.call_method0(cancel)?.is_truthy();
+        return future.call_method0(name)?.is_truthy();
     };
     let keywords = PyDict::new(py);
     keywords.set_item(intern!(py, "msg"), message)?;
-    future.call_method(cancel, (), Some(&keywords))?.is_truthy()
+    future.call_method(name, (), Some(&keywords))?.is_truthy()
 }
 
 /// The task that runs on the loop, or None. Runs Python code on Python 3.11.

@@ -7,16 +7,18 @@ use pyo3::prelude::*;
 
 use super::task::Task;
 use crate::ffi::call::method0;
+use crate::ffi::own_attributes;
 
 /// `task.cancel()`. Runs Python code.
 #[inline]
 pub(crate) fn cancel(task: &Bound<'_, PyAny>) -> PyResult<()> {
+    let name = intern!(task.py(), "cancel");
     match task.cast_exact::<Task>() {
-        Ok(task) => {
+        Ok(task) if !own_attributes::has(task, name)? => {
             task.as_super().get().log_traceback_off(task.py());
             Task::request_cancel(task, None).map(drop)
         }
-        Err(_) => method0(task, intern!(task.py(), "cancel")).map(drop),
+        _ => method0(task, name).map(drop),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyTypeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -14,7 +15,7 @@ use crate::contexts::{HasContext, LazyContext, SteppedContext};
 use crate::coroutine::Coroutine;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::runnable::runnable;
-use crate::ffi::{context, coroutine, pool};
+use crate::ffi::{context, coroutine, own_attributes, pool};
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
 
@@ -182,6 +183,12 @@ impl Task {
             cancels.set(py, cancels.get(py).saturating_add(1));
             let Some(waiter) = task.get().fut_waiter(py) else { break };
             match waiter.cast_into_exact::<Self>() {
+                Ok(next) if own_attributes::has(&next, intern!(py, "cancel"))? => {
+                    if cancel(next.as_any(), message)? {
+                        return Ok(true);
+                    }
+                    break;
+                }
                 Ok(next) if next.as_super().get().is_pending(py) => {
                     circle.step(&next)?;
                     task = next;
