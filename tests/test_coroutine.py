@@ -238,6 +238,10 @@ class TestInATask:
         assert isinstance(second, (RuntimeError, ValueError))
 
 
+#: Before, a generator goes through what `__await__` returns.
+AWAITED = pytest.mark.asyncio_since("3.12", "the await of any awaitable by the await statement")
+
+
 class Lacking:
     """What is often forgotten: `yield from`, or `.__await__()`."""
 
@@ -248,7 +252,7 @@ class Lacking:
         return self.returned
 
 
-@pytest.mark.asyncio_since("3.12", "this in C: before, a generator goes through what __await__ returns")
+@AWAITED
 @pytest.mark.parametrize(
     "returned", [None, [1], 5, object(), "generator"], ids=lambda returned: type(returned).__name__
 )
@@ -317,9 +321,9 @@ async def queue_get(case):
         queue_put,
         queue_get,
         lambda case: package(case).sleep(Stops()),
-        lambda case: package(case).wait_for(Stops(), 1),
-        lambda case: package(case).wait_for(Stops(), None),
-        lambda case: package(case).shield(Stops()),
+        pytest.param(lambda case: package(case).wait_for(Stops(), 1), marks=AWAITED),
+        pytest.param(lambda case: package(case).wait_for(Stops(), None), marks=AWAITED),
+        pytest.param(lambda case: package(case).shield(Stops()), marks=AWAITED),
         lambda case: case.loop.sock_recv(Stops(), 1),
         lambda case: case.loop.create_server(asyncio.Protocol, sock=Stops()),
     ],
