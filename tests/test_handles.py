@@ -9,6 +9,8 @@ import pytest
 from support.case import neutral
 from support.loops import turn
 
+import ferrio
+
 variable = contextvars.ContextVar("variable", default="unset")
 
 
@@ -257,3 +259,23 @@ class TestErrors:
             case(reference())
 
         parity(body)
+
+
+@pytest.mark.parametrize("name", ["Handle", "TimerHandle"])
+def test_a_cancelled_handle_of_another_loop_keeps_its_context(name):
+    """A loop of another make may still run something in it, as trio-asyncio does."""
+    loop = asyncio.new_event_loop()
+    try:
+        for module in (asyncio, ferrio):
+            variable, context = contextvars.ContextVar("variable"), contextvars.copy_context()
+            context.run(variable.set, "set")
+            arguments = (print, (1,), loop, context)
+            handle = getattr(module, name)(*(arguments if name == "Handle" else (1.0, *arguments)))
+            handle.cancel()
+            assert handle._context is context
+            assert handle._context.run(variable.get) == "set"
+            assert (handle._callback, handle._args, handle.cancelled()) == (None, None, True)
+            assert "cancelled" in repr(handle)
+            assert "None" not in repr(handle)
+    finally:
+        loop.close()

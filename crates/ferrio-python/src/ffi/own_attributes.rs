@@ -5,9 +5,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use pyo3::{Borrowed, PyClass};
 
-/// Whether there is one of that name: a function that is, stands in the place of the method, which is then not to be
-/// passed by. Costs a look at a size where a program has given nothing. Runs Python code only for a `__dict__` with keys
-/// that are no strings.
+/// Whether there is one of that name: a function that is, stands in the place of the method, which is then not
+/// to be passed by. Costs a look at a size where a program has given nothing. Runs Python code only for a
+/// `__dict__` with keys that are no strings.
 #[inline]
 pub(crate) fn has<'py, T: PyClass>(object: &Bound<'py, T>, name: &Bound<'py, PyString>) -> PyResult<bool> {
     // SAFETY: the class is alive as long as the interpreter, and says where its objects have a pointer to their

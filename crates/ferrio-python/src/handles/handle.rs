@@ -168,9 +168,8 @@ impl Handle {
     /// Runs a handle that somebody has, who can ask it for all it holds, and cancel it in the middle.
     pub(super) fn run_seen(this: &Bound<'_, Self>) -> Flow {
         let py = this.py();
-        let Some(work) = this.get().work.with(py, |work| work.as_ref().map(|work| work.clone_ref(py))) else {
-            return Flow::Continue;
-        };
+        let work = this.get().work.with(py, |work| work.as_ref().map(|work| work.clone_ref(py)));
+        let Some(work) = work.filter(|_| !this.get().is_cancelled(py)) else { return Flow::Continue };
         let context = match &work.context {
             LazyContext::Known(context) => Ok(context.bind(py).clone()),
             LazyContext::Copy(snapshot, ()) => this.get().know_context(py, snapshot),
@@ -243,7 +242,17 @@ impl Handle {
             let previous = handle.origin.with(py, |origin| origin.as_mut().and_then(|o| o.repr.replace(repr)));
             drop(previous);
         }
-        if let Some(work) = handle.work.take(py) {
+        let work = match &handle.loop_ref {
+            LoopRef::Ours(_) => handle.work.take(py),
+            // A loop of another make may run something in the context of a handle that is cancelled, as
+            // trio-asyncio does.
+            LoopRef::Foreign(_) => handle.work.with(py, |work| {
+                let own = work.as_mut()?;
+                let bare = Work { callback: py.None(), arguments: Arguments::None, context: own.context.clone_ref(py) };
+                Some(std::mem::replace(own, bare))
+            }),
+        };
+        if let Some(work) = work {
             work.dispose(py);
         }
         Ok(true)
@@ -262,7 +271,7 @@ impl Handle {
         if let Some(when) = when {
             words.push(format!("when={}", when.repr()?));
         }
-        if let Some(callback) = handle._callback(py) {
+        if let Some(callback) = handle._callback(py).filter(|callback| !callback.is_none(py)) {
             let arguments = handle._args(py)?.unwrap_or_else(|| PyTuple::empty(py));
             let debug = handle.loop_ref.debug(py).unwrap_or(false);
             words.push(callback_source(callback.bind(py), &arguments, debug)?);

@@ -52,7 +52,8 @@ impl Handle {
         Ok(slf.get().is_cancelled(slf.py()))
     }
 
-    /// The context that the callback is called in; `None` once the handle is cancelled (asyncio has it since 3.12).
+    /// The context that the callback is called in; `None` once a handle of ferrio's own loop is cancelled (asyncio has
+    /// it since 3.12).
     fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.work.with(py, |work| work.as_ref().map(|work| work.context.clone_ref(py))) {
             Some(LazyContext::Known(context)) => Ok(Some(context.into_bound(py))),
@@ -96,6 +97,9 @@ impl Handle {
 
     #[getter]
     pub(super) fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        if self.cancelled.get(py) {
+            return Ok(None);
+        }
         let arguments = self.work.with(py, |work| work.as_ref().map(|work| work.arguments.clone_ref(py)));
         arguments.map(|arguments| arguments.to_tuple(py)).transpose()
     }

@@ -170,8 +170,8 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
     }
 }
 
-/// `future.cancel(msg=message)`, by the shortest way that its class allows. A program may also have put a `cancel` on the
-/// object itself, which passes the cancellation on to what the future stands for.
+/// `future.cancel(msg=message)`, by the shortest way that its class allows. A program may also have put a `cancel`
+/// on the object itself, which passes the cancellation on to what the future stands for.
 pub(crate) fn cancel(future: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
     let py = future.py();
     let name = intern!(py, "cancel");
