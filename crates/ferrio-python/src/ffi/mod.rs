@@ -19,6 +19,7 @@
 //! | [`interpreter`] | which interpreter of the process this is |
 //! | [`method`] | methods without an argument parser |
 //! | [`openssl`] | the TLS library of the interpreter, without Python objects |
+//! | [`nested`] | objects that go with the last object that had them |
 //! | [`newborn`] | the collector kept from objects that are not there yet |
 //! | [`number`] | an `int` as a float without a call |
 //! | [`own_attributes`] | what a program has given to an object |
@@ -48,6 +49,7 @@ pub(crate) mod finalizer;
 pub(crate) mod handled;
 pub(crate) mod interpreter;
 pub(crate) mod method;
+pub(crate) mod nested;
 pub(crate) mod newborn;
 pub(crate) mod number;
 pub(crate) mod openssl;

@@ -21,7 +21,7 @@ use pyo3::types::PyType;
 use pyo3::{Borrowed, PyClass};
 
 use super::cell::GilCell;
-use super::newborn;
+use super::{nested, newborn};
 
 /// How many objects a pool keeps. A loop that has more in flight pays for the allocator, as everybody does.
 const CAPACITY: usize = 2048;
@@ -221,9 +221,20 @@ unsafe extern "C" fn allocate<T: Pooled>(class: *mut ffi::PyTypeObject, items: f
 
 unsafe extern "C" fn deallocate<T: Pooled>(object: *mut ffi::PyObject) {
     // SAFETY: called by the interpreter, with its lock held, on an object of the class or of a subclass whose count
-    // fell to zero. What is done is what `subtype_dealloc` does, in its order.
+    // fell to zero.
     unsafe {
         let py = Python::assume_attached();
+        nested::destroy(py, object, deallocate::<T>, || destroy::<T>(py, object));
+    }
+}
+
+/// # Safety
+///
+/// As for a `tp_dealloc`.
+#[inline]
+unsafe fn destroy<T: Pooled>(py: Python<'_>, object: *mut ffi::PyObject) {
+    // SAFETY: as the function's. What is done is what `subtype_dealloc` does, in its order.
+    unsafe {
         let this = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
         // The helper runs the finalizer unless it ran before, and reports an object that came back to life.
         if T::is_last_word_due(&this) && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {

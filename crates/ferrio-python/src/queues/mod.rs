@@ -32,18 +32,22 @@ use pyo3::prelude::*;
 use crate::asyncio;
 use crate::classes;
 use crate::ffi::async_function::install;
+use crate::ffi::nested;
 use queue::Queue;
 
 /// Adds the classes to the module.
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     classes::add::<Queue>(module)?;
+    nested::guard::<Queue>(module.py());
     let class = &py.get_type::<Queue>();
     install::<coroutines::QueuePut>(class)?;
     install::<coroutines::QueueGet>(class)?;
     install::<coroutines::QueueJoin>(class)?;
     classes::add::<kinds::LifoQueue>(module)?;
     classes::add::<kinds::PriorityQueue>(module)?;
+    nested::guard::<kinds::LifoQueue>(module.py());
+    nested::guard::<kinds::PriorityQueue>(module.py());
     module.add("QueueEmpty", asyncio::queue_empty::class(py)?)?;
     module.add("QueueFull", asyncio::queue_full::class(py)?)?;
     module.add("QueueShutDown", errors::shut_down_class(py)?)
