@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::given::Given;
 use super::handle::Handle;
 use super::sharing::{self, Sharing};
+use super::work::Work;
 use crate::asyncio;
 use crate::contexts::LazyContext;
 use crate::ffi::runnable::take_leaving;
@@ -97,10 +98,12 @@ impl Handle {
 
     #[getter]
     pub(super) fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        if self.cancelled.get(py) {
-            return Ok(None);
-        }
-        let arguments = self.work.with(py, |work| work.as_ref().map(|work| work.arguments.clone_ref(py)));
+        // What a handle of another loop keeps when it is cancelled has neither. A cancelled one that describes itself
+        // has.
+        let is_bare = |work: &Work| self.cancelled.get(py) && work.callback.is_none(py);
+        let arguments = self
+            .work
+            .with(py, |work| work.as_ref().filter(|work| !is_bare(work)).map(|work| work.arguments.clone_ref(py)));
         arguments.map(|arguments| arguments.to_tuple(py)).transpose()
     }
 
