@@ -6,31 +6,20 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::{DatagramTransport, ReadPipeTransport, SocketTransport, SubprocessTransport, WritePipeTransport};
-use crate::classes::readable;
+use crate::classes::{Read, readable};
 
 /// Gives the classes the attributes.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
-    readable::<SocketTransport>(
-        py,
-        &[
-            ("_sock", socket),
-            ("_sock_fd", socket_number),
-            ("_protocol", protocol),
-            ("_closing", closing),
-            ("_extra", extra),
-        ],
-    )?;
-    readable::<DatagramTransport>(
-        py,
-        &[
-            ("_sock", socket),
-            ("_sock_fd", socket_number),
-            ("_protocol", protocol),
-            ("_closing", closing),
-            ("_extra", extra),
-        ],
-    )?;
-    let of_pipe: [(&str, crate::classes::Read); 5] =
+    let of_socket: [(&str, Read); 5] = [
+        ("_sock", socket),
+        ("_sock_fd", socket_number),
+        ("_protocol", protocol),
+        ("_closing", closing),
+        ("_extra", extra),
+    ];
+    readable::<SocketTransport>(py, &of_socket)?;
+    readable::<DatagramTransport>(py, &of_socket)?;
+    let of_pipe: [(&str, Read); 5] =
         [("_pipe", pipe), ("_fileno", pipe_number), ("_protocol", protocol), ("_closing", closing), ("_extra", extra)];
     readable::<ReadPipeTransport>(py, &of_pipe)?;
     readable::<WritePipeTransport>(py, &of_pipe)?;
