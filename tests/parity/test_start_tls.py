@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import ssl
 
 import pytest
@@ -78,6 +79,26 @@ def test_start_tls_of_streams_with_data_in_flight(parity):
     recorded, errors = parity(body)
     assert recorded[-1] == (b"secret answer\n", b"")
     assert not errors
+
+
+@pytest.mark.every_door
+def test_start_tls_behind_the_end(parity):
+    """The peer had ended its side, and the protocol kept the other: no handshake can come of it."""
+
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        with tcp_pair() as (ours, theirs):
+            transport, protocol = await loop.create_connection(
+                lambda: Recording(case, eof_received=lambda protocol: True), sock=ours
+            )
+            theirs.shutdown(socket.SHUT_WR)
+            await protocol.until("eof_received")
+            case(await outcome(loop.start_tls(transport, protocol, client_context(), server_hostname="localhost")))
+            case(transport.is_closing())
+            await turns()
+
+    recorded, _ = parity(body)
+    assert ("ConnectionResetError", "") in recorded
 
 
 @versions

@@ -205,6 +205,26 @@ def test_extra_info(parity):
     parity(body)
 
 
+def test_the_socket_is_asked_for_when_the_connection_is_lost(parity):
+    """It is a socket that is closed, and not None."""
+
+    async def body(case):
+        unix = socket.socketpair()
+        with tcp_pair() as pair, unix[0], unix[1]:
+            for ours in (pair[0], unix[0]):
+                ours.setblocking(False)
+                transport, protocol = await connect(ours, case)
+                transport.abort()
+                await protocol.lost
+                await turns()
+                sock = transport.get_extra_info("socket", "default")
+                case(type(sock).__name__, sock.fileno(), sock.family, sock.type)
+                case(transport.get_extra_info("socket") is sock)
+                case.raised(sock.setsockopt, socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    parity(body)
+
+
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
 def test_extra_info_of_ipv6(parity):
     async def body(case):

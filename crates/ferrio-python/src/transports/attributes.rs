@@ -47,7 +47,7 @@ fn closing<'py>(transport: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     transport.call_method0(intern!(transport.py(), "is_closing"))
 }
 
-/// The `socket.socket` itself; None once it is closed, and nobody has asked before.
+/// The `socket.socket` itself, closed once the connection is lost.
 fn socket<'py>(transport: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let shown = info(transport, intern!(transport.py(), "socket"))?;
     if shown.is_none() { Ok(shown) } else { shown.getattr(intern!(transport.py(), "_sock")) }

@@ -2,6 +2,7 @@
 
 use ferrio::net::Address;
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyOSError;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -71,10 +72,35 @@ impl SocketTransport {
         if let Some(socket) = known() {
             return Ok(Some(socket.into_bound(py)));
         }
-        let Some(socket) = Endpoint::socket(&transport.endpoint, py)? else { return Ok(None) };
+        let socket = match Endpoint::socket(&transport.endpoint, py)? {
+            Some(socket) => socket,
+            None => match Self::closed_socket(this)? {
+                Some(socket) => socket,
+                None => return Ok(None),
+            },
+        };
         let socket = asyncio::transport_socket_class(py)?.call1((socket,))?;
         let kept = socket.clone().unbind();
         drop(transport.info.with(py, |info| info.socket.replace(kept)));
         Ok(Some(socket))
+    }
+
+    /// What the connection's socket has become if nobody had asked for it: one that is closed. Whoever asks only now
+    /// gets an `OSError` by its methods, as by the real one, and not an `AttributeError` by None. `None` if the family
+    /// is not known, or no descriptor is left to make it with.
+    fn closed_socket<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = this.py();
+        let family = this.get().info.with(py, |info| match info.local {
+            Some(Address::V4(_)) => Some(libc::AF_INET),
+            Some(Address::V6(_)) => Some(libc::AF_INET6),
+            Some(Address::Unix(_)) => Some(libc::AF_UNIX),
+            Some(Address::Other) | None => None,
+        });
+        let Some(family) = family else { return Ok(None) };
+        match asyncio::socket_class(py)?.call1((family, libc::SOCK_STREAM)) {
+            Ok(socket) => socket.call_method0(intern!(py, "close")).map(|_| Some(socket)),
+            Err(error) if error.is_instance_of::<PyOSError>(py) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

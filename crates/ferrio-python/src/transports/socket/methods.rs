@@ -94,6 +94,8 @@ impl SocketTransport {
 
     /// Has `protocol` told of everything from now on.
     fn set_protocol(&self, protocol: Bound<'_, PyAny>) {
+        // That the peer sends no more, the new one has not heard: it is told when it has reading resumed, as TLS does.
+        self.change(protocol.py(), |flags| flags.input_ended = false);
         self.protocol.set(protocol.py(), Some(protocol.clone().unbind()));
     }
 
@@ -102,8 +104,8 @@ impl SocketTransport {
         self.protocol.get(py)
     }
 
-    /// The `socket` (an asyncio.TransportSocket), `sockname` or `peername`; `default` for other names, and for the
-    /// socket if nobody asked for it before the connection was lost.
+    /// The `socket` (an asyncio.TransportSocket), `sockname` or `peername`, also when the connection is lost; `default`
+    /// for other names.
     #[pyo3(signature = (name, default=None))]
     fn get_extra_info<'py>(
         slf: &Bound<'py, Self>,

@@ -85,7 +85,7 @@ struct Flags {
     closing: bool,
     /// `pause_reading()` was called last.
     paused: bool,
-    /// The peer sends no more, and the protocol keeps the connection.
+    /// The peer sends no more; the protocol has been told, and keeps the connection.
     input_ended: bool,
     /// `write_eof()` was called.
     output_ended: bool,
