@@ -294,6 +294,42 @@ class TestWakeupDescriptor:
         loop.remove_signal_handler(signal.SIGUSR1)
         assert signal.set_wakeup_fd(-1) == -1
 
+    def test_one_that_was_set_since_stays(self, loop, foreign_fd):
+        """Whoever has set it will not set it again."""
+        signal.set_wakeup_fd(-1)
+        loop.call_soon(signal.set_wakeup_fd, foreign_fd)
+        turn(loop)
+        assert signal.set_wakeup_fd(foreign_fd) == foreign_fd
+
+    def test_two_loops_with_handlers_end_in_the_order_of_their_beginning(self, loop_factory, foreign_fd):
+        first, second = loop_factory(), loop_factory()
+        second_hears = []
+        with contextlib.closing(second):
+            with contextlib.closing(first):
+                first.add_signal_handler(signal.SIGUSR1, int)
+                second.add_signal_handler(signal.SIGUSR2, second_hears.append, "signal")
+            kill(signal.SIGUSR2)
+            turn(second)  # which hears of it
+            turn(second)
+        assert second_hears == ["signal"]
+
+
+@pytest.mark.parametrize("other", ["a loop of asyncio's", "the program"])
+def test_a_new_handler_takes_the_descriptor_back(loop, events, other):
+    """asyncio's own loop leaves none behind when its last handler goes."""
+    loop.add_signal_handler(signal.SIGUSR1, events.append, "first")
+    if other == "the program":
+        signal.set_wakeup_fd(-1)
+    else:
+        with contextlib.closing(asyncio.SelectorEventLoop()) as another:
+            another.add_signal_handler(signal.SIGALRM, int)
+    loop.add_signal_handler(signal.SIGUSR2, events.append, "second")
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        kill(number)
+        turn(loop)  # which hears of it
+        turn(loop)
+    assert events == ["first", "second"]
+
 
 def test_no_descriptor_is_left_after_a_run(loop):
     turn(loop)

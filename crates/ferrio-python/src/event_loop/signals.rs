@@ -114,21 +114,25 @@ impl EventLoop {
         found
     }
 
-    /// Makes the loop's pipe the wake-up descriptor, if it is not.
+    /// Makes the loop's pipe the wake-up descriptor, also where somebody has set another since the last time.
     ///
     /// # Errors
     ///
     /// `ValueError` on any thread but the main one.
     fn hold_wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        if slf.get().wakeup_fd.get(py).is_some() {
-            return Ok(());
+        let writer = Self::own_wakeup_fd(slf)?;
+        let before = set_wakeup_fd(py, writer)?;
+        if before != writer {
+            slf.get().wakeup_fd.set(py, Some(before));
         }
-        let core = slf.as_super().get();
-        let writer = core.engine(py).signals().writer(core.engine(py).reactor())?;
-        let previous = set_wakeup_fd(py, writer)?;
-        slf.get().wakeup_fd.set(py, Some(previous));
         Ok(())
+    }
+
+    fn own_wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<i32> {
+        let core = slf.as_super().get();
+        let engine = core.engine(slf.py());
+        Ok(engine.signals().writer(engine.reactor())?)
     }
 
     /// For a loop that begins to run: a thread other than the main one does without.
@@ -139,7 +143,8 @@ impl EventLoop {
         }
     }
 
-    /// Puts the descriptor back that was there before, once the loop neither runs nor handles signals.
+    /// Puts the descriptor back that was there before, once the loop neither runs nor handles signals. One that somebody
+    /// has set since stays.
     pub(super) fn release_wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let handles = slf.get().signal_handlers.with(py, |handlers| !handlers.is_empty());
@@ -147,9 +152,9 @@ impl EventLoop {
             return Ok(());
         }
         let Some(previous) = slf.get().wakeup_fd.replace(py, None) else { return Ok(()) };
-        match set_wakeup_fd(py, previous) {
-            // The one before was closed meanwhile, by its owner: then there is none.
-            Err(error) if error.is_instance_of::<PyOSError>(py) => set_wakeup_fd(py, -1).map(drop),
+        let own = Self::own_wakeup_fd(slf)?;
+        match put_back_wakeup_fd(py, previous) {
+            Ok(last) if last != own => put_back_wakeup_fd(py, last).map(drop),
             // A loop that is closed on another thread cannot take its pipe out; the interpreter ignores a closed one.
             Err(error) if error.is_instance_of::<PyValueError>(py) => Ok(()),
             result => result.map(drop),
@@ -157,6 +162,15 @@ impl EventLoop {
     }
 }
 
+/// As [`set_wakeup_fd`]; there is none afterwards if `fd` was closed meanwhile, by its owner.
+fn put_back_wakeup_fd(py: Python<'_>, fd: i32) -> PyResult<i32> {
+    match set_wakeup_fd(py, fd) {
+        Err(error) if error.is_instance_of::<PyOSError>(py) => set_wakeup_fd(py, -1),
+        result => result,
+    }
+}
+
+/// Makes `fd` the wake-up descriptor, -1 for none, and returns the one before.
 fn set_wakeup_fd(py: Python<'_>, fd: i32) -> PyResult<i32> {
     let keywords = PyDict::new(py);
     // A full pipe has a byte for the loop to wake up for: nothing is lost that a warning could help with.
