@@ -1,7 +1,9 @@
 """Making connections: addresses, errors, happy eyeballs, cancellation."""
 
+import _socket
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import socket
@@ -211,6 +213,19 @@ def test_local_addresses(parity, local):
     parity(body)
 
 
+def test_every_refusal_of_a_local_address_is_told(parity):
+    port = free_port()
+
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        resolve_to(loop, ("192.0.2.1", 1), ("192.0.2.2", 1), ("127.0.0.1", 0))
+        with pytest.raises(OSError, match="Multiple") as caught:
+            await loop.create_connection(asyncio.Protocol, "127.0.0.1", port, local_addr=("name", 0))
+        case(str(caught.value))
+
+    parity(body)
+
+
 @pytest.mark.asyncio_since("3.14", "it closed")
 def test_a_socket_without_a_transport_is_closed(loop):
     def factory():
@@ -329,7 +344,95 @@ def test_a_failure_starts_the_next_one_at_once(loop):
     loop.run_until_complete(body())
 
 
-@pytest.mark.parametrize("interleave", [0, 1, 2, 3])
+class Attempt(socket.socket):
+    """A connection that is being made until the test ends that; every attempt is in `begun`."""
+
+    begun = []  # noqa: RUF012 # of one test at a time
+
+    def __init__(self, family=-1, type=-1, proto=-1):
+        ours, self.theirs = _socket.socketpair()
+        super().__init__(fileno=ours.detach())
+        self.theirs.setblocking(False)
+        self.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.send(bytes(65536))
+        self.error = None
+
+    def connect(self, address):
+        self.begun.append(self)
+        raise BlockingIOError(errno.EINPROGRESS, "in progress")
+
+    def getsockopt(self, *arguments):
+        return self.error if arguments == (socket.SOL_SOCKET, socket.SO_ERROR) else super().getsockopt(*arguments)
+
+    def end(self, error=0):
+        self.error = error
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.theirs.recv(65536)
+
+    def close(self):
+        self.theirs.close()
+        super().close()
+
+
+@pytest.fixture
+def attempts(monkeypatch):
+    """The attempts to connect, in the order in which they begin."""
+    begun = []
+    monkeypatch.setattr(Attempt, "begun", begun)
+    monkeypatch.setattr(socket, "socket", Attempt)
+    return begun
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def racing(loop, count, delay):
+    resolve_to(loop, *(("127.0.0.1", number) for number in range(1, count + 1)))
+    return loop.create_task(
+        loop.create_connection(lambda: Recording(silently), "name", 1, happy_eyeballs_delay=delay)
+    )
+
+
+def test_the_last_one_wins_late(loop, attempts):
+    """Nobody waits for those that go on."""
+
+    async def body():
+        connecting = racing(loop, 2, 0.001)
+        await until(lambda: len(attempts) == 2)
+        await asyncio.sleep(0.02)
+        attempts[1].end()
+        await closed(await asyncio.wait_for(connecting, 10))
+        assert attempts[0].fileno() == -1
+
+    loop.run_until_complete(body())
+
+
+def test_an_older_failure_starts_nothing(loop, attempts):
+    """It is the latest attempt that the next one waits for."""
+
+    async def body():
+        connecting = racing(loop, 3, 0.3)
+        await until(lambda: len(attempts) == 2)
+        attempts[0].end(errno.ECONNREFUSED)
+        await until(lambda: attempts[0].fileno() == -1)
+        await turns()
+        assert len(attempts) == 2
+        attempts[1].end(errno.ECONNREFUSED)
+        await until(lambda: attempts[1].fileno() == -1)
+        await turns()
+        assert len(attempts) == 3
+        attempts[2].end()
+        await closed(await connecting)
+
+    loop.run_until_complete(body())
+
+
+@pytest.mark.parametrize("interleave", [-1, 0, 1, 2, 3])
 @pytest.mark.parametrize("delay", [None, 10])
 def test_families_take_turns(parity, monkeypatch, interleave, delay):
     """What is tried, in which order; the errors are raised in the same."""

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pyo3::exceptions::{PyException, PyGeneratorExit, PyOSError, PyTimeoutError};
 use pyo3::intern;
@@ -35,7 +36,7 @@ pub(super) struct Destination {
 pub(super) struct How {
     /// Seconds.
     pub(super) happy_eyeballs_delay: Option<f64>,
-    pub(super) interleave: Option<usize>,
+    pub(super) interleave: Option<i64>,
     pub(super) all_errors: bool,
 }
 
@@ -57,7 +58,7 @@ impl Destination {
             }
             None => None,
         };
-        let first = how.interleave.unwrap_or(usize::from(how.happy_eyeballs_delay.is_some()));
+        let first = how.interleave.unwrap_or(i64::from(how.happy_eyeballs_delay.is_some()));
         let infos = Python::attach(|py| if first == 0 { Ok(infos) } else { interleaved(py, infos, first) })?;
         let attempts = Arc::new(Attempts { infos, local, ..Attempts::default() });
         let socket = match how.happy_eyeballs_delay {
@@ -91,8 +92,8 @@ pub(in crate::event_loop) fn found(infos: Py<PyAny>) -> PyResult<Vec<Py<PyAny>>>
     }
 }
 
-/// The addresses with their families in turn, behind the first ones of the first family.
-fn interleaved(py: Python<'_>, infos: Vec<Py<PyAny>>, first: usize) -> PyResult<Vec<Py<PyAny>>> {
+/// The addresses with their families in turn, the first family's `first` addresses at the beginning.
+fn interleaved(py: Python<'_>, infos: Vec<Py<PyAny>>, first: i64) -> PyResult<Vec<Py<PyAny>>> {
     let mut families: Vec<(i32, VecDeque<Py<PyAny>>)> = Vec::new();
     for info in infos {
         let family = info.bind(py).get_item(0)?.extract()?;
@@ -103,7 +104,8 @@ fn interleaved(py: Python<'_>, infos: Vec<Py<PyAny>>, first: usize) -> PyResult<
     }
     let mut ordered = Vec::new();
     if let Some((_, group)) = families.first_mut() {
-        ordered.extend(group.drain(..(first - 1).min(group.len())));
+        let before_the_turns = usize::try_from(first.saturating_sub(1)).unwrap_or(0);
+        ordered.extend(group.drain(..before_the_turns.min(group.len())));
     }
     while families.iter().any(|(_, group)| !group.is_empty()) {
         ordered.extend(families.iter_mut().filter_map(|(_, group)| group.pop_front()));
@@ -172,7 +174,7 @@ impl Attempts {
     fn bind_locally(&self, sock: &Bound<'_, PyAny>, index: usize, family: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = sock.py();
         let Some(local) = &self.local else { return Ok(()) };
-        let mut last = None;
+        let mut refusals = Vec::new();
         for info in local {
             let info = info.bind(py);
             if !info.get_item(0)?.eq(family)? {
@@ -180,24 +182,34 @@ impl Attempts {
             }
             let address = info.get_item(4)?;
             match sock.call_method1(intern!(py, "bind"), (&address,)) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.errors.with(py, |errors| errors.extend(refusals));
+                    return Ok(());
+                }
                 Err(error) if error.is_instance_of::<PyOSError>(py) => {
                     let value = error.value(py);
                     let text = value.str()?.to_string().to_lowercase();
                     let text = format!("error while attempting to bind on address {}: {text}", address.repr()?);
                     let number = value.getattr(intern!(py, "errno"))?;
-                    let error = PyErr::from_value(py.get_type::<PyOSError>().call1((number, text))?);
-                    if let Some(before) = last.replace(error) {
-                        self.errors.with(py, |errors| errors.push((index, before)));
-                    }
+                    refusals.push((index, PyErr::from_value(py.get_type::<PyOSError>().call1((number, text))?)));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| {
-            let family = family.repr().map_or_else(|_| String::new(), |family| family.to_string());
-            PyOSError::new_err(format!("no matching local address with family={family} found"))
-        }))
+        let last = refusals.pop();
+        self.errors.with(py, |errors| errors.extend(refusals));
+        Err(last.map_or_else(
+            || {
+                let family = family.repr().map_or_else(|_| String::new(), |family| family.to_string());
+                PyOSError::new_err(format!("no matching local address with family={family} found"))
+            },
+            |(_, error)| error,
+        ))
+    }
+
+    /// Whether a race is over.
+    fn is_decided(&self) -> bool {
+        Python::attach(|py| self.outcome.with(py, |outcome| outcome.is_some()))
     }
 
     /// What is raised when no address could be connected to.
@@ -223,25 +235,19 @@ impl Attempts {
     }
 }
 
-/// Tries the addresses, the next one whenever one fails or `delay` seconds have passed: the socket that connects first.
+/// Tries the addresses, the next one whenever the one before has failed or `delay` seconds have passed: the socket that
+/// connects first.
 async fn race(event_loop: &WeakLoop, attempts: &Arc<Attempts>, delay: f64) -> PyResult<Option<OpenSocket>> {
     let mut runners = Runners(Vec::new());
     let mut failure = None;
-    for index in 0..=attempts.infos.len() {
-        let is_last = index == attempts.infos.len();
-        let waiting = Python::attach(|py| {
-            if !is_last {
-                runners.begin(&event_loop.get(py)?, attempts, index)?;
-            }
-            runners.wait(py, if is_last { None } else { Some(delay) }, is_last)
-        });
-        let waited = match waiting {
-            Ok(Some(waiting)) => await_(waiting).await.map(drop),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
+    for index in 0..attempts.infos.len() {
+        let is_last = index + 1 == attempts.infos.len();
+        let begun = Python::attach(|py| runners.begin(&event_loop.get(py)?, attempts, index));
+        failure = match begun {
+            Ok(()) => runners.give_time(attempts, if is_last { None } else { Some(delay) }).await.err(),
+            Err(error) => Some(error),
         };
-        failure = waited.err();
-        if failure.is_some() || Python::attach(|py| attempts.outcome.with(py, |outcome| outcome.is_some())) {
+        if failure.is_some() || attempts.is_decided() {
             break;
         }
     }
@@ -294,6 +300,32 @@ impl Runners {
         let task = event_loop.call_method1(intern!(py, "create_task"), (body,))?;
         self.0.push(PyWeakrefReference::new(&task)?.unbind());
         Ok(())
+    }
+
+    /// Waits until the attempt that began last has failed, `delay` seconds have passed, or the race is decided. `None` for
+    /// no delay: until all have failed.
+    async fn give_time(&self, attempts: &Attempts, delay: Option<f64>) -> PyResult<()> {
+        let begun = Instant::now();
+        loop {
+            // Where an earlier one has failed, this one goes on.
+            let has_failed = delay.is_some() && Python::attach(|py| self.last_is_done(py))?;
+            if has_failed || attempts.is_decided() {
+                return Ok(());
+            }
+            let left = delay.map(|delay| (delay - begun.elapsed().as_secs_f64()).max(0.0));
+            let Some(waiting) = Python::attach(|py| self.wait(py, left, false))? else { return Ok(()) };
+            await_(waiting).await?;
+            if delay.is_some_and(|delay| delay - begun.elapsed().as_secs_f64() <= 0.0) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn last_is_done(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.0.last().and_then(|weak| weak.bind(py).upgrade()) {
+            Some(task) => task.call_method0(intern!(py, "done"))?.is_truthy(),
+            None => Ok(true),
+        }
     }
 
     fn pending<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {

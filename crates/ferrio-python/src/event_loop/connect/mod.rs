@@ -65,7 +65,7 @@ impl EventLoop {
         ssl_handshake_timeout: Option<Py<PyAny>>,
         ssl_shutdown_timeout: Option<Py<PyAny>>,
         happy_eyeballs_delay: Option<f64>,
-        interleave: Option<usize>,
+        interleave: Option<i64>,
         all_errors: Truth,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
