@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import io
+import sys
 
 import pytest
 
@@ -116,7 +117,8 @@ def test_the_current_task():
         return await inner()
 
     async def limited():
-        graphs = ferrio.capture_call_graph(), ferrio.capture_call_graph(limit=0), ferrio.capture_call_graph(limit=1)
+        all_of_it = ferrio.capture_call_graph(), ferrio.capture_call_graph(depth=-sys.maxsize - 1)
+        graphs = *all_of_it, ferrio.capture_call_graph(limit=0), ferrio.capture_call_graph(limit=1)
         return [len(graph.call_stack) for graph in graphs]
 
     async def parent():
@@ -125,7 +127,7 @@ def test_the_current_task():
     loop = ferrio.new_event_loop()
     graph = loop.run_until_complete(loop.create_task(parent(), name="parent"))
     assert shape(graph) == ("main", ["function", "inner", "main"], [("parent", ["parent"], [])])
-    assert loop.run_until_complete(limited()) == [1, 0, 1]
+    assert loop.run_until_complete(limited()) == [1, 1, 0, 1]
     loop.close()
 
 

@@ -1,4 +1,4 @@
-"""The exceptions by which results reach an `await`, for those who drive an iterator by hand."""
+"""The exceptions by which results reach an `await`, for those who drive what is awaited by hand."""
 
 import copy
 import gc
@@ -15,11 +15,11 @@ class Value:
 
 
 def ended(loop, value):
-    """What the iterator of a future with this result ends with."""
+    """What a future with this result ends an `await` with: one of ferrio's is its own iterator there."""
     future = loop.create_future()
     future.set_result(value)
     try:
-        next(future.__await__())
+        next(future if hasattr(future, "__next__") else future.__await__())
     except StopIteration as stop:
         return stop.with_traceback(None)
     raise AssertionError("a future that is done has been waited for")
@@ -76,10 +76,11 @@ def test_changed_arguments(loop):
         stop.args = arguments
         del stop
         assert ended(loop, 4).args == (4,)
-    stop = ended(loop, 5)
-    stop.__suppress_context__ = True
-    del stop
-    assert ended(loop, 6).__suppress_context__ is False
+    for value in (5, [5]):
+        stop = ended(loop, value)
+        stop.__suppress_context__ = True
+        del stop
+        assert ended(loop, value).__suppress_context__ is False
 
 
 def test_keeps_little(loop):

@@ -393,9 +393,7 @@ async def until(condition):
 
 def racing(loop, count, delay):
     resolve_to(loop, *(("127.0.0.1", number) for number in range(1, count + 1)))
-    return loop.create_task(
-        loop.create_connection(lambda: Recording(silently), "name", 1, happy_eyeballs_delay=delay)
-    )
+    return loop.create_task(loop.create_connection(lambda: Recording(silently), "name", 1, happy_eyeballs_delay=delay))
 
 
 def test_the_last_one_wins_late(loop, attempts):

@@ -206,7 +206,8 @@ fn current_stack(py: Python<'_>, depth: isize, limit: Option<isize>) -> PyResult
         return Ok(frames);
     }
     // asyncio counts from the frame of its own function; here the caller's is the innermost there is.
-    let innermost = asyncio::module(py, "sys")?.call_method1(intern!(py, "_getframe"), ((depth - 1).max(0),))?;
+    let innermost =
+        asyncio::module(py, "sys")?.call_method1(intern!(py, "_getframe"), (depth.saturating_sub(1).max(0),))?;
     let mut next = Some(innermost);
     while let Some(frame) = next.take().filter(|frame| !frame.is_none()) {
         let back = frame.getattr(intern!(py, "f_back"))?;

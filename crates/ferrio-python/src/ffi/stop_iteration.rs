@@ -73,10 +73,7 @@ fn with_atom(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     // when the object is whole.
     unsafe {
         let fields = kept.as_ptr().cast::<ffi::PyStopIterationObject>();
-        let is_untouched = ffi::Py_REFCNT(kept.as_ptr()) == 1
-            && is_bare(fields)
-            && (&raw const (*fields).suppress_context).cast::<u8>().read() == 0;
-        if !is_untouched {
+        if ffi::Py_REFCNT(kept.as_ptr()) != 1 || !is_bare(fields) {
             return keep_new(value);
         }
         let arguments = (*fields).args;
@@ -225,6 +222,7 @@ unsafe fn is_bare(exception: *const ffi::PyStopIterationObject) -> bool {
             && (*exception).traceback.is_null()
             && (*exception).context.is_null()
             && (*exception).cause.is_null()
+            && (&raw const (*exception).suppress_context).cast::<u8>().read() == 0
             && !arguments.is_null()
             && ffi::Py_REFCNT(arguments) == 1
             && ffi::PyTuple_CheckExact(arguments) != 0
