@@ -106,7 +106,7 @@ def test_options_with_their_value_attached(script):
 
 LOOK = """\
 import sys
-print(sys.argv, sys.path[0], __name__)
+print(sys.argv, sys.path[:2], __name__)
 print(sorted(name for name in globals() if name not in ("__annotations__", "__conditional_annotations__")))
 """
 

@@ -100,6 +100,8 @@ def as_file(path: str, arguments: list[str]) -> Callable[[], None]:
             exec(compile(sys.stdin.buffer.read(), "<stdin>", "exec"), module.__dict__)
             return
         if pkgutil.get_importer(path) is not None:
+            if not sys.flags.safe_path:
+                del sys.path[0]  # Where this module was started.
             sys.path.insert(0, full_path)
             runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
             return

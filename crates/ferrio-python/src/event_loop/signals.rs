@@ -143,8 +143,8 @@ impl EventLoop {
         }
     }
 
-    /// Puts the descriptor back that was there before, once the loop neither runs nor handles signals. One that somebody
-    /// has set since stays.
+    /// Puts the descriptor back that was there before, once the loop neither runs nor handles signals. One that
+    /// somebody has set since stays.
     pub(super) fn release_wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let handles = slf.get().signal_handlers.with(py, |handlers| !handlers.is_empty());

@@ -302,8 +302,8 @@ impl Runners {
         Ok(())
     }
 
-    /// Waits until the attempt that began last has failed, `delay` seconds have passed, or the race is decided. `None` for
-    /// no delay: until all have failed.
+    /// Waits until the attempt that began last has failed, `delay` seconds have passed, or the race is decided. `None`
+    /// for no delay: until all have failed.
     async fn give_time(&self, attempts: &Attempts, delay: Option<f64>) -> PyResult<()> {
         let begun = Instant::now();
         loop {
