@@ -26,7 +26,8 @@ async def outcome(case, awaitable):
     try:
         case(await awaitable)
     except BaseException as error:
-        case(describe(error), describe(error.__cause__), asyncio.current_task().cancelling())
+        chain = describe(error.__cause__), describe(error.__context__), error.__suppress_context__
+        case(describe(error), *chain, asyncio.current_task().cancelling())
 
 
 @pytest.mark.parametrize("timeout", [None, 60, 60.0, True, 0, -1, 0.0])

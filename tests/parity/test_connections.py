@@ -430,6 +430,21 @@ def test_an_older_failure_starts_nothing(loop, attempts):
     loop.run_until_complete(body())
 
 
+def test_errors_come_in_the_order_of_the_addresses(loop, attempts):
+    """Not in that of the failures."""
+
+    async def body():
+        connecting = racing(loop, 2, 0.001)
+        await until(lambda: len(attempts) == 2)
+        attempts[1].end(errno.ECONNREFUSED)
+        await until(lambda: attempts[1].fileno() == -1)
+        attempts[0].end(errno.ENETUNREACH)
+        with pytest.raises(OSError, match=f"Multiple.*{errno.ENETUNREACH}.*{errno.ECONNREFUSED}"):
+            await connecting
+
+    loop.run_until_complete(body())
+
+
 @pytest.mark.parametrize("interleave", [-1, 0, 1, 2, 3])
 @pytest.mark.parametrize("delay", [None, 10])
 def test_families_take_turns(parity, monkeypatch, interleave, delay):

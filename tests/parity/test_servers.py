@@ -364,6 +364,38 @@ def test_a_socket_that_cannot_listen(loop):
     loop.run_until_complete(body())
 
 
+@pytest.mark.ferrio_only("asyncio says that it serves, and the first socket does")
+def test_a_server_that_cannot_listen_yet(loop):
+    """It has not begun, with no socket, and can be started again."""
+
+    async def body():
+        class Deaf(socket.socket):
+            def listen(self, backlog):
+                listening.append(self)
+                super().listen(backlog)
+                if len(listening) == 2:
+                    raise OSError(errno.EADDRINUSE, "in use")
+
+        listening, made = [], asyncio.Queue()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "socket", Deaf)
+            server = await loop.create_server(
+                lambda: Accepted(lambda *event: None, made), ["127.0.0.1", "127.0.0.2"], 0, start_serving=False
+            )
+        with pytest.raises(OSError, match="in use"):
+            await server.start_serving()
+        assert not server.is_serving()
+        with socket.create_connection(listening[0].getsockname()):
+            await turns()
+            assert made.empty()
+            await server.start_serving()
+            (await made.get()).transport.abort()
+        server.close()
+        await server.wait_closed()
+
+    loop.run_until_complete(body())
+
+
 # Accepting
 
 
@@ -430,19 +462,28 @@ async def _run(connect):
 
 
 @pytest.mark.ferrio_only("asyncio stumbles over an assertion, and leaves the connections to the collector")
-def test_a_factory_that_closes_the_server(loop):
-    """Its own connection, and those that were accepted with it, are nobody's."""
+@pytest.mark.parametrize("place", [1, 11])
+def test_a_factory_that_closes_the_server(loop, place):
+    """Its own connection, and those that would be accepted with it, are nobody's."""
 
     async def body():
         def factory():
-            server.close()
+            calls.append(None)
+            if len(calls) == place:
+                server.close()
             return asyncio.Protocol()
 
+        calls = []
         server = await loop.create_server(factory, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
-        with socket.create_connection(address), socket.create_connection(address):
-            await asyncio.wait_for(server.wait_closed(), 10)
+        with contextlib.ExitStack() as clients:
+            for _ in range(20):
+                clients.enter_context(socket.create_connection(address))
+            while server.is_serving():
+                await asyncio.sleep(0)
             await turns()
+            assert len(calls) == place
+        await asyncio.wait_for(server.wait_closed(), 10)
 
     loop.run_until_complete(body())
 

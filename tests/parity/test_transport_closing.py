@@ -118,6 +118,43 @@ def test_what_was_written_before_close_is_delivered(parity):
     assert recorded[-1] == (True, None, 0)
 
 
+def test_chunks_that_end_the_connection(parity):
+    """Nothing of them is sent."""
+
+    async def body(case):
+        with tcp_pair() as (ours, theirs):
+            transport, protocol = await connect(ours, case)
+
+            def chunks():
+                yield b"one"
+                transport.abort()
+                yield b"two"
+
+            transport.writelines(chunks())
+            await protocol.lost
+            case(receive_all(theirs))
+
+    recorded, _ = parity(body)
+    assert recorded[-1] == b""
+
+
+def test_write_eof_of_a_closing_transport(parity):
+    """It does nothing, and what is written is told nothing of it."""
+
+    async def body(case):
+        with tcp_pair() as (ours, theirs):
+            shrink(ours, theirs)
+            transport, protocol = await connect(ours, case)
+            transport.write(bytes(MUCH))
+            transport.close()
+            transport.write_eof()
+            case.raised(transport.write, b"x")
+            transport.abort()
+            await protocol.lost
+
+    parity(body)
+
+
 def test_abort_drops_what_waits(parity):
     async def body(case):
         with tcp_pair() as (ours, theirs):

@@ -284,6 +284,31 @@ def test_repr(loop):
     loop.run_until_complete(body())
 
 
+def test_what_is_not_read_any_more_is_not_watched(loop):
+    """The kernel would tell of it again and again."""
+
+    async def body():
+        with tcp_pair() as (ours, theirs):
+            shrink(ours, theirs)
+            transport, protocol = await connect(ours, lambda *event: None, eof_received=lambda protocol: True)
+            theirs.shutdown(socket.SHUT_WR)
+            await protocol.until("eof_received")
+            assert " read=idle " in repr(transport)
+            transport.abort()
+            await protocol.lost
+        with tcp_pair() as (ours, theirs):
+            shrink(ours, theirs)
+            transport, protocol = await connect(ours, lambda *event: None)
+            transport.write(bytes(MUCH))
+            transport.close()
+            assert " closing " in repr(transport)
+            assert " read=idle " in repr(transport)
+            transport.abort()
+            await protocol.lost
+
+    loop.run_until_complete(body())
+
+
 def test_a_descriptor_has_one_owner(parity):
     async def body(case):
         loop = asyncio.get_running_loop()
