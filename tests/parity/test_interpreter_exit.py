@@ -103,6 +103,58 @@ def test_coroutines_that_end_with_the_interpreter_run_their_last_lines(name, tas
     assert "panicked" not in complaints
 
 
+@pytest.mark.parametrize("package", ["asyncio", "ferrio"])
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+@pytest.mark.parametrize(
+    "waits",
+    [
+        "queue.get()",
+        "lock.acquire()",
+        "package.wait_for(queue.get(), 3600)",
+        "package.gather(queue.get(), lock.acquire())",
+        "in_a_group()",
+        "one_by_one()",
+    ],
+)
+def test_coroutines_that_wait_when_the_interpreter_ends(name, package, waits):
+    """A waiter that is given up then is one of a closed loop: to look at what Rust raises of that was a panic."""
+    printed, complaints, status = run_script(
+        name,
+        f"""
+        package = {package}
+
+        async def in_a_group():
+            async with package.timeout(3600), package.TaskGroup() as group:
+                group.create_task(queue.get())
+                group.create_task(lock.acquire())
+
+        async def one_by_one():
+            for earliest in package.as_completed([queue.get(), lock.acquire()]):
+                await earliest
+
+        async def unfinished():
+            try:
+                await {waits}
+            finally:
+                print("finally")
+
+        async def main():
+            await lock.acquire()
+            tasks.append(asyncio.create_task(unfinished()))
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+        tasks = []
+        queue, lock = package.Queue(), package.Lock()
+        loop = new_event_loop()
+        loop.run_until_complete(main())
+        """,
+        options=["-W", "ignore"],
+    )
+    assert (printed, status) == (["finally"], 0)
+    assert "panicked" not in complaints
+
+
 @pytest.mark.parametrize("name", ["asyncio", "ferrio"])
 def test_errors_of_the_last_reports_are_survived(name):
     """What an exception handler raises while the interpreter ends."""

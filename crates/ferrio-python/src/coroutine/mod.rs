@@ -38,7 +38,7 @@ use crate::ffi::cell::{GilCell, GilCopy, GilExclusive};
 use crate::ffi::coroutine::Step;
 use crate::ffi::finalizer::Finalize;
 use crate::ffi::pool::{self, Pool, Pooled, Spare};
-use crate::ffi::raise;
+use crate::ffi::raise::{self, Raised};
 use crate::ffi::send_slots::Driven;
 use crate::ffi::thread::attached;
 use crate::futures::Future;
@@ -243,21 +243,25 @@ impl Coroutine {
 }
 
 /// The end of a coroutine whose body has raised `error`. What was made here has no context yet.
+///
+/// The exception is made before anything looks at it: what closes the last coroutines can do that while the interpreter
+/// ends, and a `PyErr` cannot.
 #[cold]
 fn failed(py: Python<'_>, error: PyErr) -> Step<'_> {
-    Step::Raised(raise::in_some_context(raise::raised(py, no_end(py, error))))
+    Step::Raised(raise::in_some_context(no_end(raise::raised(py, error))))
 }
 
 /// What a coroutine raises whose body has raised `error`: a StopIteration would be taken for its return, and its value
 /// for the result. One gets there out of what the body calls for its caller, a predicate for one.
-fn no_end(py: Python<'_>, error: PyErr) -> PyErr {
-    if !error.is_instance_of::<PyStopIteration>(py) {
+fn no_end(error: Raised<'_>) -> Raised<'_> {
+    if !error.is_instance_of::<PyStopIteration>() {
         return error;
     }
-    let raised = PyRuntimeError::new_err("coroutine raised StopIteration");
+    let (py, error) = (error.py(), PyErr::from(error));
+    let raised = raise::settled(py, PyRuntimeError::new_err("coroutine raised StopIteration"));
     raised.set_context(py, Some(error.clone_ref(py)));
     raised.set_cause(py, Some(error));
-    raised
+    raise::raised(py, raised)
 }
 
 /// Why a coroutine cannot be driven that runs or has ended.
