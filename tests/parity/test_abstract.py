@@ -1,6 +1,7 @@
 """`AbstractEventLoop`, method by method: ferrio has each of them on Unix, with asyncio's parameters."""
 
 import asyncio
+import contextlib
 import inspect
 
 import pytest
@@ -35,6 +36,30 @@ def test_coroutine_functions_are_those_of_asyncio(name):
     """What is made after the likeness of a loop, a mock for one, knows by this what is to be awaited."""
     theirs, ours = getattr(asyncio.SelectorEventLoop, name), getattr(ferrio.EventLoop, name)
     assert inspect.iscoroutinefunction(ours) is inspect.iscoroutinefunction(theirs)
+
+
+COROUTINE_FUNCTIONS = [
+    name for name in METHODS if inspect.iscoroutinefunction(getattr(asyncio.SelectorEventLoop, name))
+]
+
+
+@pytest.mark.parametrize("name", COROUTINE_FUNCTIONS)
+def test_coroutines_have_the_names_of_asyncio(name):
+    """They are in warnings of what was never awaited, which programs filter by them, and in how tasks are shown."""
+
+    def coroutine_of(cls):
+        with contextlib.closing(cls()) as loop:
+            method, kinds = getattr(loop, name), inspect.Parameter
+            required = [
+                parameter
+                for parameter in inspect.signature(method).parameters.values()
+                if parameter.default is kinds.empty and parameter.kind is kinds.POSITIONAL_OR_KEYWORD
+            ]
+            coroutine = method(*[None] * len(required))
+            coroutine.close()
+            return coroutine.__name__, coroutine.__qualname__
+
+    assert coroutine_of(ferrio.EventLoop) == coroutine_of(asyncio.SelectorEventLoop)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -33,7 +33,7 @@ impl EventLoop {
     /// Closes every asynchronous generator that has begun and not ended; warns about those that begin later.
     fn shutdown_asyncgens<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(slf.py(), "shutdown_asyncgens", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.shutdown_asyncgens", async move {
             let closing = Python::attach(|py| {
                 let alive = event_loop.get(py)?.get().asyncgens.with(py, |asyncgens| {
                     asyncgens.shut_down = true;

@@ -45,7 +45,7 @@ impl EventLoop {
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
         let wish = Wish { local_addr, remote_addr, family, proto, flags, reuse_port, allow_broadcast };
-        Coroutine::new(slf.py(), "create_datagram_endpoint", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.create_datagram_endpoint", async move {
             let (socket, remote) = match sock {
                 Some(sock) => {
                     Python::attach(|py| wish.check_socket(sock.bind(py)))?;

@@ -37,7 +37,7 @@ impl EventLoop {
         let rest = [family, r#type, proto, flags].map(|argument| argument.unwrap_or_else(|| zero.clone()));
         let query = tuple_of(py, [host, port].into_iter().chain(rest))?.unbind();
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(py, "getaddrinfo", async move {
+        Coroutine::new(py, "BaseEventLoop.getaddrinfo", async move {
             let answer = Python::attach(|py| {
                 let (event_loop, query) = (event_loop.get(py)?, query.bind(py));
                 match address_at_once(&event_loop, query)? {
@@ -60,7 +60,7 @@ impl EventLoop {
         let flags = flags.map_or_else(|| 0i32.into_pyobject(py).map(Bound::into_any), Ok)?;
         let query = PyTuple::new(py, [sockaddr, flags])?.unbind();
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(py, "getnameinfo", async move {
+        Coroutine::new(py, "BaseEventLoop.getnameinfo", async move {
             let answer = Python::attach(|py| {
                 let (event_loop, query) = (event_loop.get(py)?, query.bind(py));
                 let function = asyncio::module(py, "socket")?.getattr(intern!(py, "getnameinfo"))?;

@@ -78,7 +78,7 @@ impl EventLoop {
     #[pyo3(signature = (timeout=None))]
     fn shutdown_default_executor<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(slf.py(), "shutdown_default_executor", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.shutdown_default_executor", async move {
             let begun = Python::attach(|py| Shutdown::begin(&event_loop.get(py)?, timeout))?;
             let Some((shutdown, done)) = begun else { return Python::attach(|py| Ok(py.None())) };
             let result = await_(done).await;

@@ -25,7 +25,7 @@ impl EventLoop {
         pipe: Py<PyAny>,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(slf.py(), "connect_read_pipe", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.connect_read_pipe", async move {
             connect(&event_loop, protocol_factory, pipe, Side::Read).await
         })
     }
@@ -37,7 +37,7 @@ impl EventLoop {
         pipe: Py<PyAny>,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(slf.py(), "connect_write_pipe", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.connect_write_pipe", async move {
             connect(&event_loop, protocol_factory, pipe, Side::Write).await
         })
     }

@@ -51,7 +51,7 @@ impl EventLoop {
         start_serving: Truth,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(slf.py(), "create_server", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.create_server", async move {
             if Python::attach(|py| ssl.as_ref().is_some_and(|ssl| ssl.bind(py).is_instance_of::<PyBool>())) {
                 return Err(PyTypeError::new_err("ssl argument must be an SSLContext or None"));
             }
@@ -144,7 +144,7 @@ async fn addresses(
             let shown = host.as_ref().map_or_else(|| Ok("None".to_owned()), |host| repr(host.bind(py)))?;
             let lookup_for = Lookup::new(py, host, port, &family, &None, &flags)?;
             let event_loop = WeakLoop::new(&event_loop.get(py)?)?;
-            Coroutine::new(py, "getaddrinfo", async move {
+            Coroutine::new(py, "BaseEventLoop._create_server_getaddrinfo", async move {
                 let infos = lookup(&event_loop, lookup_for).await?;
                 if Python::attach(|py| infos.is_truthy(py))? {
                     return Ok(infos);

@@ -35,7 +35,11 @@ impl EventLoop {
         let event_loop = WeakLoop::new(slf)?;
         let arguments = PyTuple::new(py, std::iter::once(program).chain(args.iter()).collect::<Vec<_>>())?;
         let command = Command::new(arguments.into_any(), kwargs, false);
-        Coroutine::new(py, "subprocess_exec", async move { run(&event_loop, protocol_factory, command).await })
+        Coroutine::new(
+            py,
+            "BaseEventLoop.subprocess_exec",
+            async move { run(&event_loop, protocol_factory, command).await },
+        )
     }
 
     /// Runs the shell command `cmd`, as `subprocess_exec` runs a program. Raises ValueError if it is not a string or
@@ -53,7 +57,9 @@ impl EventLoop {
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
         let command = Command::new(cmd, kwargs, true);
-        Coroutine::new(slf.py(), "subprocess_shell", async move { run(&event_loop, protocol_factory, command).await })
+        Coroutine::new(slf.py(), "BaseEventLoop.subprocess_shell", async move {
+            run(&event_loop, protocol_factory, command).await
+        })
     }
 }
 

@@ -176,7 +176,7 @@ impl EventLoop {
         ssl_shutdown_timeout: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(slf.py(), "start_tls", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.start_tls", async move {
             let begun = Python::attach(|py| {
                 let this = event_loop.get(py)?;
                 let arguments = TlsArguments {

@@ -47,7 +47,7 @@ impl EventLoop {
         ssl_shutdown_timeout: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(slf.py(), "create_unix_connection", async move {
+        Coroutine::new(slf.py(), "_UnixSelectorEventLoop.create_unix_connection", async move {
             check_hostname(&ssl, &server_hostname)?;
             let tls = TlsArguments { ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout };
             tls.check(true)?;
@@ -90,7 +90,7 @@ impl EventLoop {
         cleanup_socket: Truth,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(slf.py(), "create_unix_server", async move {
+        Coroutine::new(slf.py(), "_UnixSelectorEventLoop.create_unix_server", async move {
             if Python::attach(|py| ssl.as_ref().is_some_and(|ssl| ssl.bind(py).is_instance_of::<PyBool>())) {
                 return Err(PyTypeError::new_err("ssl argument must be an SSLContext or None"));
             }

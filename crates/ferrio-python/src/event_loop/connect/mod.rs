@@ -69,7 +69,7 @@ impl EventLoop {
         all_errors: Truth,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(slf.py(), "create_connection", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.create_connection", async move {
             let has_host = host.as_ref().map_or(Ok(false), |host| Python::attach(|py| host.is_truthy(py)))?;
             let mut tls = TlsArguments { ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout };
             tls.check(has_host)?;
@@ -115,7 +115,7 @@ impl EventLoop {
         ssl_shutdown_timeout: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
-        Coroutine::new(slf.py(), "connect_accepted_socket", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.connect_accepted_socket", async move {
             check_stream_socket(&sock)?;
             let tls = TlsArguments { ssl, server_hostname: None, ssl_handshake_timeout, ssl_shutdown_timeout };
             tls.check(true)?;

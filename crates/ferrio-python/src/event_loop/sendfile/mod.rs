@@ -56,7 +56,7 @@ impl EventLoop {
     ) -> PyResult<Bound<'py, Coroutine>> {
         let socket = Socket::new(slf, sock)?;
         let offset = offset.0.map(Bound::unbind);
-        Coroutine::new(slf.py(), "sock_sendfile", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.sock_sendfile", async move {
             socket.check()?;
             let part = Part::new(file, offset, count)?;
             Python::attach(|py| part.check(py, socket.object.bind(py)))?;
@@ -83,7 +83,7 @@ impl EventLoop {
         count: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let socket = Socket::new(slf, sock)?;
-        Coroutine::new(slf.py(), "_sock_sendfile_native", async move {
+        Coroutine::new(slf.py(), "_UnixSelectorEventLoop._sock_sendfile_native", async move {
             Part::new(file, Some(offset), count)?.send(&To::Socket(&socket)).await
         })
     }
@@ -108,7 +108,7 @@ impl EventLoop {
     ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
         let offset = offset.0.map(Bound::unbind);
-        Coroutine::new(slf.py(), "sendfile", async move {
+        Coroutine::new(slf.py(), "BaseEventLoop.sendfile", async move {
             let part = Part::new(file, offset, count)?;
             let native = Python::attach(|py| {
                 if !tries_native(transport.bind(py))? {
@@ -144,7 +144,7 @@ impl EventLoop {
         offset: Py<PyAny>,
         count: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
-        Coroutine::new(slf.py(), "_sendfile_native", async move {
+        Coroutine::new(slf.py(), "BaseSelectorEventLoop._sendfile_native", async move {
             let part = Part::new(file, Some(offset), count)?;
             let sending = Python::attach(|py| match transp.bind(py).cast::<SocketTransport>() {
                 Ok(transport) => SendingFile::begin(transport),

@@ -61,7 +61,7 @@ impl FastMethod for SockRecv {
     fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let [sock, n] = arguments.bind("sock_recv", ["sock", "n"], 2, 2)?;
         let (Some(sock), Some(n)) = (sock, n) else { return Ok(slf.py().None().into_bound(slf.py())) };
-        Attempts::coroutine(slf, "sock_recv", sock.to_owned(), Recv { n: n.to_owned().unbind() })
+        Attempts::coroutine(slf, "BaseSelectorEventLoop.sock_recv", sock.to_owned(), Recv { n: n.to_owned().unbind() })
     }
 }
 
@@ -80,7 +80,7 @@ impl FastMethod for SockSendAll {
         let [sock, data] = arguments.bind("sock_sendall", ["sock", "data"], 2, 2)?;
         let (Some(sock), Some(data)) = (sock, data) else { return Ok(slf.py().None().into_bound(slf.py())) };
         let call = SendAll { data: data.to_owned().unbind(), sent: 0, viewed: false };
-        Attempts::coroutine(slf, "sock_sendall", sock.to_owned(), call)
+        Attempts::coroutine(slf, "BaseSelectorEventLoop.sock_sendall", sock.to_owned(), call)
     }
 }
 
@@ -93,7 +93,7 @@ impl EventLoop {
         sock: Bound<'py, PyAny>,
         buf: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Attempts::coroutine(slf, "sock_recv_into", sock, RecvInto { buf })
+        Attempts::coroutine(slf, "BaseSelectorEventLoop.sock_recv_into", sock, RecvInto { buf })
     }
 
     /// Receives a datagram of at most `bufsize` bytes; returns it and its sender's address. A cancelled call has
@@ -103,7 +103,7 @@ impl EventLoop {
         sock: Bound<'py, PyAny>,
         bufsize: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Attempts::coroutine(slf, "sock_recvfrom", sock, RecvFrom { bufsize })
+        Attempts::coroutine(slf, "BaseSelectorEventLoop.sock_recvfrom", sock, RecvFrom { bufsize })
     }
 
     /// Receives a datagram into the writable buffer `buf`, at most `nbytes` bytes or as many as there is room for if
@@ -115,7 +115,7 @@ impl EventLoop {
         buf: Py<PyAny>,
         nbytes: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Attempts::coroutine(slf, "sock_recvfrom_into", sock, RecvFromInto { buf, nbytes })
+        Attempts::coroutine(slf, "BaseSelectorEventLoop.sock_recvfrom_into", sock, RecvFromInto { buf, nbytes })
     }
 
     /// Sends `data` as one datagram to `address`; returns the number of bytes. A cancelled call has sent nothing.
@@ -125,7 +125,7 @@ impl EventLoop {
         data: Py<PyAny>,
         address: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Attempts::coroutine(slf, "sock_sendto", sock, SendTo { data, address })
+        Attempts::coroutine(slf, "BaseSelectorEventLoop.sock_sendto", sock, SendTo { data, address })
     }
 
     /// Connects to `address`; a host name in it is resolved first. A socket whose connect was cancelled may connect all
@@ -138,7 +138,7 @@ impl EventLoop {
         address: Py<PyAny>,
     ) -> PyResult<Bound<'py, Coroutine>> {
         let socket = Socket::new(slf, sock)?;
-        Coroutine::new(slf.py(), "sock_connect", async move {
+        Coroutine::new(slf.py(), "BaseSelectorEventLoop.sock_connect", async move {
             socket.check()?;
             let address = ensure_resolved(&socket.event_loop, &socket.object, address).await?;
             if Python::attach(|py| begin_connect(socket.object.bind(py), address.bind(py)))? {
@@ -152,7 +152,7 @@ impl EventLoop {
     /// Accepts a connection; returns it, a non-blocking socket, and the peer's address. A cancelled call has accepted
     /// nothing.
     fn sock_accept<'py>(slf: &Bound<'py, Self>, sock: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        Attempts::coroutine(slf, "sock_accept", sock, Accept)
+        Attempts::coroutine(slf, "BaseSelectorEventLoop.sock_accept", sock, Accept)
     }
 }
 

@@ -80,7 +80,7 @@ impl Server {
     /// Begins to accept connections. Does nothing if it does so already.
     fn start_serving<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Coroutine>> {
         let server = WeakServer::new(slf)?;
-        Coroutine::new(slf.py(), "start_serving", async move {
+        Coroutine::new(slf.py(), "Server.start_serving", async move {
             let turn = Python::attach(|py| {
                 server.get(py).map_or(Ok(()), |server| Self::start(&server))?;
                 tasks::function(py, "sleep")?.call1((0,)).map(Bound::unbind)
@@ -96,7 +96,7 @@ impl Server {
         // Until it begins, which is when the reactor keeps the server, the coroutine does.
         let mut unbegun = Some(slf.clone().unbind());
         let server = WeakServer::new(slf)?;
-        Coroutine::new(slf.py(), "serve_forever", async move {
+        Coroutine::new(slf.py(), "Server.serve_forever", async move {
             let forever = Python::attach(|py| match unbegun.take() {
                 Some(server) => Self::begin_forever(server.bind(py)),
                 None => unreachable!("taken once"),
@@ -130,7 +130,7 @@ impl Server {
     /// Waits until the server is closed and its connections are gone, in whichever order (asyncio since 3.12.1).
     fn wait_closed<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Coroutine>> {
         let server = WeakServer::new(slf)?;
-        Coroutine::new(slf.py(), "wait_closed", async move {
+        Coroutine::new(slf.py(), "Server.wait_closed", async move {
             let waiter = Python::attach(|py| match server.get(py) {
                 Some(server) => server.get().waiter(py),
                 None => Ok(None),
@@ -144,13 +144,13 @@ impl Server {
 
     fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Coroutine>> {
         let this = slf.clone().unbind();
-        Coroutine::new(slf.py(), "__aenter__", async move { Ok(this.into_any()) })
+        Coroutine::new(slf.py(), "AbstractServer.__aenter__", async move { Ok(this.into_any()) })
     }
 
     #[pyo3(signature = (*_exc))]
     fn __aexit__<'py>(slf: &Bound<'py, Self>, _exc: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, Coroutine>> {
         let server = WeakServer::new(slf)?;
-        Coroutine::new(slf.py(), "__aexit__", async move {
+        Coroutine::new(slf.py(), "AbstractServer.__aexit__", async move {
             let waiter = Python::attach(|py| {
                 let Some(server) = server.get(py) else { return Ok(None) };
                 Self::close(&server)?;

@@ -309,7 +309,7 @@ impl SubprocessTransport {
     /// Waits for the process's end: its return code.
     pub(crate) fn wait<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, Coroutine>> {
         let transport = this.clone().unbind();
-        Coroutine::new(this.py(), "_wait", async move {
+        Coroutine::new(this.py(), "BaseSubprocessTransport._wait", async move {
             let exit = Python::attach(|py| Self::exit_waiter(transport.bind(py)))?;
             // The watch for the process's end keeps it, where the collector sees that.
             drop(transport);
