@@ -238,6 +238,70 @@ def test_context_of_a_handler(parity):
 
 
 @pytest.fixture
+def watched_fd(loop):
+    """A wake-up descriptor of the program's own, and where what it is told can be read."""
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        yield reader, writer
+        signal.set_wakeup_fd(-1)
+
+
+class TestWakeupDescriptorOfTheProgram:
+    """Who has set one before the loop runs, and watches it there, learns of signals while the loop runs."""
+
+    def test_is_told_of_signals(self, loop, events, watched_fd):
+        reader, writer = watched_fd
+        signal.set_wakeup_fd(writer.fileno())
+
+        def told():
+            events.append(reader.recv(10))
+            loop.stop()
+
+        with handled(lambda *_: events.append("handler")):
+            loop.add_reader(reader, told)
+            loop.call_soon(kill)
+            loop.run_forever()
+            loop.remove_reader(reader)
+        assert events == ["handler", bytes([signal.SIGUSR1])]
+
+    def test_is_there_after_the_run(self, loop, watched_fd):
+        _, writer = watched_fd
+        signal.set_wakeup_fd(writer.fileno())
+        turn(loop)
+        assert signal.set_wakeup_fd(-1) == writer.fileno()
+
+    def test_set_while_the_loop_runs(self, loop, watched_fd):
+        _, writer = watched_fd
+        loop.call_soon(signal.set_wakeup_fd, writer.fileno())
+        turn(loop)
+        assert signal.set_wakeup_fd(-1) == writer.fileno()
+
+    def test_taken_out_while_the_loop_runs(self, loop, watched_fd):
+        _, writer = watched_fd
+        signal.set_wakeup_fd(writer.fileno())
+        loop.call_soon(signal.set_wakeup_fd, -1)
+        turn(loop)
+        assert signal.set_wakeup_fd(-1) == -1
+
+    def test_that_blocks_by_now_is_no_error(self, loop, watched_fd):
+        _, writer = watched_fd
+        signal.set_wakeup_fd(writer.fileno())
+        writer.setblocking(True)
+        turn(loop)
+
+    def test_handlers_of_the_loop_come_first(self, loop, events, watched_fd):
+        _, writer = watched_fd
+        signal.set_wakeup_fd(writer.fileno())
+        loop.add_signal_handler(signal.SIGUSR1, lambda: events.append("handler") or loop.stop())
+        loop.call_soon(kill)
+        loop.run_forever()
+        loop.remove_signal_handler(signal.SIGUSR1)
+        assert events == ["handler"]
+
+
+@pytest.fixture
 def foreign_fd():
     """A wake-up descriptor that somebody set before the loop."""
     reader, writer = socket.socketpair()

@@ -2,7 +2,9 @@
 //!
 //! The interpreter writes the number of each signal that it catches to one descriptor. The main thread's loop sets that
 //! to its own pipe while it runs, or while it has handlers, so that a signal ends its wait at once even when it arrives
-//! between two looks; and puts back what was there.
+//! between two looks; and puts back what was there. Where somebody else has a descriptor, a loop without handlers
+//! leaves that in its place: who waits in the loop for what comes there, as Twisted's reactor does, learns of signals
+//! by it.
 
 use ferrio::engine::Runnable;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
@@ -137,10 +139,24 @@ impl EventLoop {
 
     /// For a loop that begins to run: a thread other than the main one does without.
     pub(super) fn hold_wakeup_fd_on_main_thread(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
         match Self::hold_wakeup_fd(slf) {
-            Err(error) if error.is_instance_of::<PyValueError>(slf.py()) => Ok(()),
-            result => result,
+            Err(error) if error.is_instance_of::<PyValueError>(py) => return Ok(()),
+            result => result?,
         }
+        // That there is one shows only when another is set.
+        let theirs = slf.get().wakeup_fd.get(py).filter(|fd| *fd != -1);
+        let handles = slf.get().signal_handlers.with(py, |handlers| !handlers.is_empty());
+        let Some(theirs) = theirs.filter(|_| !handles) else { return Ok(()) };
+        match put_back_wakeup_fd(py, theirs) {
+            // It blocks by now: nothing may be written to it by a handler, and the interpreter refuses it.
+            Err(error) if error.is_instance_of::<PyValueError>(py) => return Ok(()),
+            result => drop(result?),
+        }
+        slf.get().wakeup_fd.set(py, None);
+        // What came between the two.
+        slf.as_super().get().engine(py).signals().pass_on(theirs);
+        Ok(())
     }
 
     /// Puts the descriptor back that was there before, once the loop neither runs nor handles signals. One that

@@ -42,6 +42,15 @@ impl Signals {
         self.handlers.borrow_mut().remove(&signal)
     }
 
+    /// Writes the signals that have arrived to another descriptor, for who has the pipe by mistake.
+    ///
+    /// What that does not take is lost, as a signal is for which it has no room.
+    pub fn pass_on(&self, to: RawFd) {
+        if let Some(pipe) = &*self.pipe.borrow() {
+            pipe.pass_on(to);
+        }
+    }
+
     /// The signals that are handled, in ascending order.
     pub fn handled(&self) -> Vec<u8> {
         self.handlers.borrow().keys().copied().collect()

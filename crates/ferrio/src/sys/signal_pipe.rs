@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::io::{Errno, read};
+use rustix::io::{Errno, read, write};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 /// A pair of sockets: a signal handler writes the signal's number as one byte, the loop reads it.
@@ -47,6 +47,21 @@ impl SignalPipe {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Writes the signal numbers that have arrived to another descriptor, as far as that takes them.
+    ///
+    /// An error is nobody's who calls this: the descriptor belongs to somebody else, who may have closed it.
+    pub fn pass_on(&self, to: RawFd) {
+        if to < 0 {
+            return;
+        }
+        // SAFETY: it is no `-1`, and borrowed for this function only. Who has a descriptor in the place of handlers
+        // keeps it open; to one that is not, `write` says so.
+        let to = unsafe { BorrowedFd::borrow_raw(to) };
+        let _: io::Result<()> = self.drain(|signal| {
+            let _: Result<usize, Errno> = write(to, &[signal]);
+        });
     }
 }
 
