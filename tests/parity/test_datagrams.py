@@ -320,6 +320,58 @@ def test_the_end_comes_through_the_ready_queue(parity):
     parity(body)
 
 
+@pytest.mark.parametrize("method", ["close", "abort"])
+def test_what_is_ready_when_it_ends_is_not_received(parity, method):
+    """By a callback of the same turn, before the transport's own."""
+
+    async def body(case):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with theirs:
+            async with endpoint(case, sock=ours) as (transport, protocol):
+                theirs.send(b"never received")
+                asyncio.get_running_loop().call_soon(getattr(transport, method))
+                await protocol.lost
+                case(protocol.received.qsize())
+
+    assert parity(body)[0][-1] == 0
+
+
+def test_sending_after_the_end(parity, caplog):
+    """It is counted, and after some the log is told."""
+
+    async def body(case):
+        caplog.clear()
+        async with endpoint(case, remote_addr=("127.0.0.1", 9)) as (transport, protocol):
+            transport.abort()
+            for _ in range(7):
+                transport.sendto(b"x")
+            await protocol.lost
+            transport.sendto(b"x")
+            case([record.getMessage() for record in caplog.records if record.name == "asyncio"])
+
+    assert len(parity(body)[0][-1]) == 4
+
+
+@pytest.mark.ferrio_only("asyncio's socket is None then, which is an error for the loop")
+def test_the_next_owner_of_the_descriptor_is_left_alone(loop):
+    async def body():
+        with socket.socket(type=socket.SOCK_DGRAM) as theirs, socket.socket(type=socket.SOCK_DGRAM) as other:
+            theirs.setblocking(False)
+            theirs.bind(("127.0.0.1", 0))
+            async with endpoint(local_addr=("127.0.0.1", 0)) as (transport, protocol):
+                number = transport.get_extra_info("socket").fileno()
+                transport.close()
+                await protocol.lost
+                os.dup2(other.fileno(), number)
+                try:
+                    transport.sendto(b"from whom?", theirs.getsockname())
+                finally:
+                    os.close(number)
+                assert drain(theirs) == []
+
+    loop.run_until_complete(body())
+
+
 def test_pausing(parity):
     async def body(case):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -196,6 +196,23 @@ def test_close_is_told_in_a_later_turn_and_once(parity):
     ]
 
 
+@pytest.mark.parametrize("end", ["close", "pause_reading"])
+def test_what_is_ready_when_it_ends_is_not_read(parity, end):
+    """By a callback of the same turn, before the transport's own."""
+
+    async def body(case):
+        with pipe() as (reader, writer):
+            transport, protocol = await connect_read(reader, case)
+            writer.write(b"never read")
+            asyncio.get_running_loop().call_soon(getattr(transport, end))
+            await turns()
+            case("ended")
+            transport.close()
+            await protocol.until("connection_lost")
+
+    assert ("data_received", "bytes", b"never read") not in parity(body)[0]
+
+
 def test_close_in_connection_made(parity):
     async def body(case):
         with pipe() as (reader, writer):
