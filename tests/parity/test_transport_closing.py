@@ -118,6 +118,23 @@ def test_what_was_written_before_close_is_delivered(parity):
     assert recorded[-1] == (True, None, 0)
 
 
+@pytest.mark.parametrize("end", ["close", "abort", "pause_reading"])
+def test_what_is_ready_when_it_ends_is_not_received(parity, end):
+    """By a callback of the same turn, before the transport's own."""
+
+    async def body(case):
+        with tcp_pair() as (ours, theirs):
+            transport, protocol = await connect(ours, case)
+            theirs.sendall(b"never received")
+            asyncio.get_running_loop().call_soon(getattr(transport, end))
+            await turns()
+            case("ended")
+            transport.close()
+            await protocol.lost
+
+    assert not any("never received" in str(event) for event in parity(body)[0])
+
+
 def test_chunks_that_end_the_connection(parity):
     """Nothing of them is sent."""
 
