@@ -189,6 +189,27 @@ def test_a_large_read_that_is_cancelled(parity, wait):
     parity(body)
 
 
+@pytest.mark.parametrize("exact", [False, True], ids=["read", "readexactly"])
+@pytest.mark.parametrize("what", ["close", "abort", "pause_reading"])
+def test_a_large_message_that_came_before_the_end(parity, what, exact):
+    """In the same turn: the timer's callback comes after the transport's."""
+
+    async def body(case):
+        async with large(package(case)) as (reader, writer, theirs):
+            for _ in range(3):
+                reading = asyncio.ensure_future(reader.readexactly(PIECE) if exact else reader.read(PIECE))
+                await turns(2)
+                theirs.sendall(LARGE[:PIECE])
+                case(await reading == LARGE[:PIECE])
+            reading = asyncio.ensure_future(reader.readexactly(PIECE) if exact else reader.read(PIECE))
+            await turns(2)
+            theirs.sendall(LARGE[:PIECE])
+            asyncio.get_running_loop().call_later(0, getattr(writer.transport, what))
+            case(await asyncio.wait_for(reading, 10) == LARGE[:PIECE])
+
+    parity(body)
+
+
 @pytest.mark.parametrize("what", ["pause", "protocol", "feed", "closed coroutine"])
 def test_what_comes_between_a_large_message_and_its_reader(parity, what):
     async def body(case):

@@ -171,7 +171,7 @@ impl SocketTransport {
     }
 
     /// Receives at most `count` bytes for a coroutine that was woken to fetch them, and with them, if there is more, at
-    /// most as many that are for the next to read. `None` if there are none, or if it is no longer to have them: the
+    /// most as many that are for the next to read. `None` if there are none, or if they are not left to it: the
     /// transport goes on to tell its protocol of all that comes.
     ///
     /// # Errors
@@ -245,11 +245,12 @@ impl SocketTransport {
         Self::end_fetch(this, received).map(|()| taken)
     }
 
-    /// Whether what there is was left to whoever asks, once.
+    /// Whether what there is was left to whoever asks, once. It had come before the transport was closed or paused, if
+    /// it was since: so it is still to be had, as asyncio's reader has it by then.
     fn begin_fetch(&self, py: Python<'_>) -> bool {
         let flags = self.flags.get(py);
-        let is_over = flags.closing || flags.paused || flags.input_ended || self.is_lost(py);
-        let fetches = flags.left && !is_over;
+        let is_there = !flags.input_ended && self.endpoint.with(py, |endpoint| endpoint.is_open());
+        let fetches = flags.left && is_there;
         if fetches {
             self.change(py, |flags| flags.left = false);
         }
