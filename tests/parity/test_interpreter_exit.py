@@ -297,3 +297,93 @@ def test_a_finalizer_runs_a_loop(name, work):
         """,
     )
     assert (printed, complaints, status) == (["done True"], "", 0)
+
+
+@pytest.mark.parametrize("package", ["asyncio", "ferrio"])
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+@pytest.mark.parametrize(
+    ("work", "error"),
+    [
+        ("package.wait_for(package.sleep(3600), 0.001)", "TimeoutError"),
+        ("self.in_a_scope()", "TimeoutError"),
+        ("self.bad_yield()", "RuntimeError"),
+        ("self.empty_buffer(loop, pair)", "RuntimeError"),
+        ("self.handshake(loop, pair)", "ConnectionAbortedError"),
+        ("self.given_up(loop, pair)", "CancelledError"),
+    ],
+)
+def test_a_finalizer_meets_errors(name, package, work, error):
+    """Rust raises them, and looks at them before Python does: for most that was a panic."""
+    printed, complaints, status = run_script(
+        name,
+        f"""
+        import socket
+        import ssl
+        package = {package}
+
+        class Bad:
+            def __await__(self):
+                yield 5
+
+        class Empty(asyncio.BufferedProtocol):
+            def __init__(self, lost):
+                self.lost = lost
+
+            def get_buffer(self, size):
+                return b""
+
+            def connection_lost(self, exc):
+                self.lost.set_exception(exc)
+
+        class Client:
+            async def in_a_scope(self):
+                async with package.timeout(0.001):
+                    await package.sleep(3600)
+
+            async def bad_yield(self):
+                await Bad()
+
+            async def empty_buffer(self, loop, pair):
+                loop.set_exception_handler(lambda *_: None)
+                lost = loop.create_future()
+                await loop.create_connection(lambda: Empty(lost), sock=pair[0])
+                pair[1].send(b"x")
+                await lost
+
+            async def handshake(self, loop, pair):
+                await loop.create_connection(asyncio.Protocol, sock=pair[0], ssl=self.context, server_hostname="x",
+                                             ssl_handshake_timeout=0.01)
+
+            async def given_up(self, loop, pair):
+                task = loop.create_task(self.handshake(loop, pair))
+                await package.sleep(0)
+                await package.sleep(0)
+                task.cancel()
+                await task
+
+            async def work(self, loop, pair):
+                try:
+                    await {work}
+                except BaseException as error:
+                    return type(error).__name__
+
+            def __del__(self, print=print, pair=socket.socketpair):
+                pair = pair()
+                for end in pair:
+                    end.setblocking(False)
+                loop = new_event_loop()
+                try:
+                    print(loop.run_until_complete(self.work(loop, pair)))
+                finally:
+                    loop.close()
+                    for end in pair:
+                        end.close()
+
+        # What is imported when it is first needed.
+        new_event_loop().close()
+        "a name".encode("idna")
+        client = Client()
+        client.context = ssl.create_default_context()
+        """,
+    )
+    assert (printed, complaints, status) == ([error], "", 0)

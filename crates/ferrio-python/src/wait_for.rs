@@ -14,6 +14,7 @@ use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::{self, AsyncFunction};
 use crate::ffi::method::CallArguments;
 use crate::ffi::number::plain_f64;
+use crate::ffi::raise::settled;
 use crate::futures::{Future, Notified};
 use crate::loop_ref::LoopRef;
 use crate::tasks::{AnyFuture, cancel_future, ensure_future, running_task};
@@ -151,10 +152,10 @@ impl WaitFor {
 /// What became of a future that was cancelled because there was no time.
 fn timed_out<'py>(future: &Bound<'py, PyAny>) -> PyResult<Next<'py>> {
     let py = future.py();
-    match AnyFuture::of(future).result() {
+    match AnyFuture::of(future).result().map_err(|error| settled(py, error)) {
         Ok(value) => Ok(Next::Return(value)),
         Err(error) if asyncio::cancelled_error::is(error.value(py)) => {
-            let timeout = PyTimeoutError::new_err(());
+            let timeout = settled(py, PyTimeoutError::new_err(()));
             timeout.value(py).setattr(intern!(py, "__context__"), error.value(py))?;
             timeout.set_cause(py, Some(error));
             Err(timeout)

@@ -8,7 +8,7 @@ use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
 use super::EventLoop;
 use crate::asyncio;
 use crate::ffi::handled::handling;
-use crate::ffi::raise::settled;
+use crate::ffi::raise::{raised, settled};
 
 #[pymethods]
 impl EventLoop {
@@ -198,7 +198,7 @@ fn log_failure(py: Python<'_>, error: PyErr, message: &str) -> PyResult<()> {
     if asyncio::leaves_the_loop(py, &error) {
         return Err(error);
     }
-    let exception = error.into_value(py).into_bound(py).into_any();
+    let exception = raised(py, error).into_any();
     handling(&exception, || log_error(py, message, &PyBool::new(py, true)))
 }
 

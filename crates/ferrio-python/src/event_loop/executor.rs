@@ -12,6 +12,7 @@ use super::schedule::check_callback;
 use super::weak_loop::WeakLoop;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
+use crate::ffi::raise::raised;
 use crate::ffi::runnable::runnable;
 use crate::futures::Future;
 use crate::loop_ref::nanos;
@@ -123,7 +124,7 @@ impl Shutdown {
                 let joined = executor.bind(py).call_method0(intern!(py, "shutdown"));
                 let outcome = match joined {
                     Ok(_) => true.into_pyobject(py)?.to_owned().into_any(),
-                    Err(error) => error.into_value(py).into_bound(py).into_any(),
+                    Err(error) => raised(py, error).into_any(),
                 };
                 if event_loop.bind(py).as_super().get().closed.get(py) {
                     return Ok(());

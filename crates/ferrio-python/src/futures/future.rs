@@ -12,6 +12,7 @@ use super::notify::RunNotify;
 use crate::asyncio;
 use crate::ffi::cell::{GilCell, GilCopy, GilOnce};
 use crate::ffi::raise;
+use crate::ffi::raise::raised;
 use crate::ffi::runnable::runnable;
 use crate::ffi::thread::attached;
 use crate::handles::{Arguments, Handle, RunHandle};
@@ -257,7 +258,7 @@ impl Future {
         }
         let exception = if exception.is_instance_of::<PyStopIteration>() {
             let text = "StopIteration interacts badly with generators and cannot be raised into a Future";
-            let replacement = PyRuntimeError::new_err(text).into_value(py).into_bound(py).into_any();
+            let replacement = raised(py, PyRuntimeError::new_err(text)).into_any();
             replacement.setattr("__cause__", &exception)?;
             replacement.setattr("__context__", &exception)?;
             replacement

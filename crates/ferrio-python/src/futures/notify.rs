@@ -21,6 +21,7 @@ use super::awaited_by;
 use super::callbacks::Callback;
 use crate::asyncio;
 use crate::ffi::cell::GilCell;
+use crate::ffi::raise::{raised, settled};
 use crate::ffi::runnable::{Job, leave};
 use crate::handles::watched;
 use crate::loop_ref::report;
@@ -129,11 +130,12 @@ impl Job for RunNotify {
 #[cold]
 fn failed(loop_object: &Bound<'_, PyAny>, name: &str, error: PyErr) -> Flow {
     let py = loop_object.py();
+    let error = settled(py, error);
     if asyncio::leaves_the_loop(py, &error) {
         return leave(error);
     }
     let message = PyString::new(py, &format!("Exception in callback {name}()")).into_any();
-    let exception = error.into_value(py).into_bound(py).into_any();
+    let exception = raised(py, error).into_any();
     report(loop_object, &[("message", message), ("exception", exception)])
 }
 

@@ -13,6 +13,7 @@ use crate::asyncio;
 use crate::contexts::{self, LazyContext};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::pool::{self, Pool, Pooled};
+use crate::ffi::raise::{raised, settled};
 use crate::ffi::refcount::is_only_reference;
 use crate::ffi::runnable::{Job, leave};
 use crate::ffi::snapshot::Snapshot;
@@ -197,6 +198,7 @@ impl Handle {
     #[cold]
     fn failed(this: &Bound<'_, Self>, work: Work, error: PyErr) -> Flow {
         let py = this.py();
+        let error = settled(py, error);
         if asyncio::leaves_the_loop(py, &error) {
             work.dispose(py);
             return leave(error);
@@ -216,7 +218,7 @@ impl Handle {
         let source = source.unwrap_or_else(|_| "callback".to_owned());
         let mut entries = vec![
             ("message", PyString::new(py, &format!("Exception in callback {source}")).into_any()),
-            ("exception", error.into_value(py).into_bound(py).into_any()),
+            ("exception", raised(py, error).into_any()),
             ("handle", this.clone().into_any()),
         ];
         if let Some(source_traceback) = handle.source_traceback(py) {

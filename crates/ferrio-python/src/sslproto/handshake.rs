@@ -10,6 +10,7 @@ use super::engine::Progress;
 use super::lower::Lower;
 use super::{Phase, TlsTransport, Waiter, buffers};
 use crate::asyncio;
+use crate::ffi::raise::settled;
 use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
 use crate::loop_ref::{nanos, seconds, try_report};
@@ -165,6 +166,7 @@ impl TlsTransport {
         let own = this.get();
         own.cancel_timer(py);
         own.phase.set(py, Phase::Unwrapped);
+        let error = settled(py, error);
         let is_certificate = asyncio::is_certificate_error(py, &error);
         let message = match is_certificate {
             true => "SSL handshake failed on verifying the certificate",
@@ -178,6 +180,7 @@ impl TlsTransport {
     pub(super) fn wake(this: &Bound<'_, Self>, result: PyResult<()>) -> PyResult<()> {
         let py = this.py();
         let own = this.get();
+        let result = result.map_err(|error| settled(py, error));
         let Some(waiter) = own.beginning.take(py).and_then(|beginning| beginning.waiter) else { return Ok(()) };
         let future = match &waiter {
             Waiter::Pair(future) | Waiter::Transport(future) => future.bind(py),
@@ -226,6 +229,7 @@ impl TlsTransport {
     #[cold]
     pub(super) fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
         let py = this.py();
+        let error = settled(py, error);
         if !error.is_instance_of::<PyException>(py) {
             return Err(error);
         }

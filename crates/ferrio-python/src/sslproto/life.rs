@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use super::engine::Progress;
 use super::{Phase, TlsTransport, buffers};
 use crate::asyncio;
+use crate::ffi::raise::raised;
 use crate::ffi::runnable::Job;
 use crate::transports::{callback, log};
 
@@ -62,7 +63,7 @@ impl TlsTransport {
         match this.get().lower(py) {
             Some(lower) if matches!(this.get().phase.get(py), Phase::Flushing | Phase::Shutdown) => {
                 let error = PyTimeoutError::new_err("SSL shutdown timed out");
-                lower.force_close(py, Some(error.into_value(py).into_bound(py).into_any()))
+                lower.force_close(py, Some(raised(py, error).into_any()))
             }
             _ => Ok(()),
         }

@@ -12,6 +12,7 @@ use crate::asyncio;
 use crate::classes::stands_for;
 use crate::ffi::call::{call2, method0, method1};
 use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::raise::raised;
 use crate::ffi::{bytes, coroutine, newborn};
 use crate::loop_ref::{LoopCore, LoopRef, try_report_kept};
 use crate::transports::SocketTransport;
@@ -166,7 +167,7 @@ impl StreamReaderProtocol {
                 }
             }
             Err(error) if error.is_instance_of::<PyException>(py) => {
-                let error = error.into_value(py).into_bound(py).into_any();
+                let error = raised(py, error).into_any();
                 client_failed(loop_object, transport, error)?;
             }
             Err(error) => return Err(error),

@@ -15,6 +15,7 @@ use crate::ffi::call::{method0, method1};
 use crate::ffi::cell::GilCell;
 use crate::ffi::method::CallArguments;
 use crate::ffi::newborn;
+use crate::ffi::raise::raised;
 use crate::loop_ref::LoopRef;
 use crate::streams::attributes;
 use crate::tasks::gather_all;
@@ -254,7 +255,7 @@ impl Frame for FeedStdin {
             if !error.is_instance_of::<PyBrokenPipeError>(py) && !error.is_instance_of::<PyConnectionResetError>(py) {
                 return Err(error);
             }
-            Process::log(this, "%r communicate: stdin got %r", Some(error.into_value(py).into_bound(py).into_any()))?;
+            Process::log(this, "%r communicate: stdin got %r", Some(raised(py, error).into_any()))?;
         }
         Process::log(this, "%r communicate: close stdin", None)?;
         method0(&stdin, intern!(py, "close"))?;

@@ -16,6 +16,7 @@ use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::coroutine::is_generator;
+use crate::ffi::raise::settled;
 use crate::ffi::runnable::{Job, leave};
 use crate::futures::{Future, Notified};
 use crate::loop_ref::{Due, LoopRef, Timer};
@@ -209,7 +210,7 @@ impl Job for TimeUp {
     type Class = AsCompleted;
 
     fn run(this: &Bound<'_, AsCompleted>) -> Flow {
-        match AsCompleted::time_up(this) {
+        match AsCompleted::time_up(this).map_err(|error| settled(this.py(), error)) {
             Ok(()) => Flow::Continue,
             Err(error) if asyncio::leaves_the_loop(this.py(), &error) => leave(error),
             Err(error) => {

@@ -13,6 +13,7 @@ use super::wrap_future::as_asyncio;
 use crate::asyncio;
 use crate::ffi::call::{call0, method0, method1};
 use crate::ffi::cell::GilCell;
+use crate::ffi::raise::settled;
 use crate::futures::Notified;
 
 /// Has `loop`, on whatever thread it runs, run `coro` as a task; returns a concurrent.futures.Future of its result.
@@ -101,7 +102,7 @@ impl Submitted {
             method1(result, intern!(py, "add_done_callback"), this.as_any())?;
             AnyFuture::of(&task).notify::<TaskDone>(this, None)
         });
-        let Err(error) = begun else { return Ok(()) };
+        let Err(error) = begun.map_err(|error| settled(py, error)) else { return Ok(()) };
         if !asyncio::leaves_the_loop(py, &error)
             && method0(result, intern!(py, "set_running_or_notify_cancel"))?.is_truthy()?
         {

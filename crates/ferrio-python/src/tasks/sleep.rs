@@ -12,6 +12,7 @@ use crate::ffi::async_function::AsyncFunction;
 use crate::ffi::method::CallArguments;
 use crate::ffi::number::plain_f64;
 use crate::ffi::pool;
+use crate::ffi::raise::settled;
 use crate::ffi::runnable::{Job, leave};
 use crate::futures::Future;
 use crate::loop_ref::{Due, LoopRef, Timer};
@@ -122,7 +123,7 @@ impl Job for Resolve {
         if !future.get().is_pending(py) {
             return Flow::Continue;
         }
-        match Future::resolve(future, py.None().into_bound(py)) {
+        match Future::resolve(future, py.None().into_bound(py)).map_err(|error| settled(py, error)) {
             Ok(()) => Flow::Continue,
             Err(error) if asyncio::leaves_the_loop(py, &error) => leave(error),
             Err(error) => {

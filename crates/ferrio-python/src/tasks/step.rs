@@ -14,6 +14,7 @@ use crate::contexts::{HasContext, LazyContext};
 use crate::current;
 use crate::ffi::context;
 use crate::ffi::coroutine::{self, Step};
+use crate::ffi::raise::{raised, settled};
 use crate::ffi::runnable::{Job, Waiter, leave, runnable};
 use crate::futures::{Callback, Future, awaited_by};
 use crate::handles::{Arguments, Handle, RunHandle, watched};
@@ -46,7 +47,7 @@ impl Job for Wake {
         };
         match failure {
             Ok(failure) => run_queued(task, failure),
-            Err(error) => run_queued(task, Some(error.into_value(py).into_bound(py).into_any())),
+            Err(error) => run_queued(task, Some(raised(py, error).into_any())),
         }
     }
 }
@@ -116,11 +117,12 @@ fn run_as_current(
 #[cold]
 fn step_failed(task: &Bound<'_, Task>, loop_object: &Bound<'_, PyAny>, error: PyErr) -> Flow {
     let py = task.py();
+    let error = settled(py, error);
     if asyncio::leaves_the_loop(py, &error) {
         return leave(error);
     }
     let message = PyString::new(py, "Exception in callback Task.__step()").into_any();
-    let exception = error.into_value(py).into_bound(py).into_any();
+    let exception = raised(py, error).into_any();
     report(loop_object, &[("message", message), ("exception", exception), ("task", task.clone().into_any())])
 }
 
@@ -262,7 +264,7 @@ fn wait_for(this: &Bound<'_, Task>, yielded: Bound<'_, PyAny>) -> PyResult<()> {
         Ok(Waits::ForItsNextStep) => Ok(()),
         // Nothing will wake the task, so what the awaited object's methods raise, or a repr, is the coroutine's to
         // handle.
-        Err(error) => queue_step(this, loop_ref, Some(error.into_value(py).into_bound(py).into_any())),
+        Err(error) => queue_step(this, loop_ref, Some(raised(py, error).into_any())),
     }
 }
 
@@ -385,7 +387,7 @@ fn not_awaited(this: &Bound<'_, Task>, yielded: &Bound<'_, PyAny>) -> PyResult<S
 #[cold]
 fn throw_next(this: &Bound<'_, Task>, loop_ref: &LoopRef, text: &str) -> PyResult<Waits> {
     let py = this.py();
-    let error = PyRuntimeError::new_err(text.to_owned()).into_value(py).into_bound(py).into_any();
+    let error = raised(py, PyRuntimeError::new_err(text.to_owned())).into_any();
     queue_step(this, loop_ref, Some(error))?;
     Ok(Waits::ForItsNextStep)
 }

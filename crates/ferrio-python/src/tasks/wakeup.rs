@@ -11,6 +11,7 @@ use super::step::step_called;
 use super::task::Task;
 use crate::contexts::HasContext;
 use crate::ffi::cell::GilCell;
+use crate::ffi::raise::raised;
 use crate::futures::{Future, awaited_by};
 
 /// Takes one step of a task when it is called: what `call_soon` of a foreign loop is given.
@@ -81,7 +82,7 @@ impl TaskWakeup {
             // A subclass may have a `result` of its own.
             None => match future.call_method0(intern!(py, "result")) {
                 Ok(_) => Ok(None),
-                Err(error) => Ok(Some(error.into_value(py).into_bound(py).into_any())),
+                Err(error) => Ok(Some(raised(py, error).into_any())),
             },
         };
         step_called(task.bind(py), outcome?)

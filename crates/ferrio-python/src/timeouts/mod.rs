@@ -34,6 +34,7 @@ use crate::ffi::async_function;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::number::to_f64;
 use crate::ffi::pool::{self, Pool, Pooled};
+use crate::ffi::raise::{raised, settled};
 use crate::ffi::runnable::{Job, leave, runnable};
 use crate::ffi::thread::attached;
 use crate::handles::unless_float;
@@ -266,12 +267,12 @@ impl Timeout {
         if let Some(core) = LoopRef::new(&loop_object).ours() {
             core.current().clear(&loop_object);
         }
-        match Self::expire(this) {
+        match Self::expire(this).map_err(|error| settled(py, error)) {
             Ok(()) => Flow::Continue,
             Err(error) if asyncio::leaves_the_loop(py, &error) => leave(error),
             Err(error) => {
                 let message = PyString::new(py, "Exception in callback Timeout._on_timeout()").into_any();
-                let exception = error.into_value(py).into_bound(py).into_any();
+                let exception = raised(py, error).into_any();
                 report(&loop_object, &[("message", message), ("exception", exception)])
             }
         }

@@ -6,13 +6,14 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::asyncio;
+use crate::ffi::raise::settled;
 
 /// Raises TimeoutError for a scope that is left with its own cancellation; puts one into the history of any other
 /// exception that the cancellation led to.
 pub(super) fn time_out(failure: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = failure.py();
     if asyncio::cancelled_error::is(failure) {
-        let error = PyTimeoutError::new_err(());
+        let error = settled(py, PyTimeoutError::new_err(()));
         error.set_cause(py, Some(PyErr::from_value(failure.clone())));
         error.value(py).setattr(intern!(py, "__context__"), failure)?;
         return Err(error);
@@ -36,7 +37,7 @@ fn explain(error: &Bound<'_, PyAny>) -> PyResult<()> {
             return Ok(());
         }
         if asyncio::cancelled_error::is(&earlier) {
-            let timeout = PyTimeoutError::new_err(());
+            let timeout = settled(py, PyTimeoutError::new_err(()));
             timeout.set_cause(py, Some(PyErr::from_value(earlier.clone())));
             timeout.value(py).setattr(intern!(py, "__context__"), &earlier)?;
             return later.setattr(intern!(py, "__context__"), timeout.value(py));

@@ -7,6 +7,7 @@ use pyo3::types::PyString;
 use crate::asyncio;
 use crate::contexts::HasContext;
 use crate::ffi::context;
+use crate::ffi::raise::{raised, settled};
 use crate::ffi::runnable::leave;
 use crate::handles::watched;
 use crate::loop_ref::{LoopCore, report};
@@ -53,10 +54,11 @@ pub(crate) fn run_of(
 #[cold]
 pub(crate) fn failed(core: &Bound<'_, LoopCore>, what: &Bound<'_, PyAny>, error: PyErr) -> Flow {
     let py = core.py();
+    let error = settled(py, error);
     if asyncio::leaves_the_loop(py, &error) {
         return leave(error);
     }
-    let exception = error.into_value(py).into_bound(py).into_any();
+    let exception = raised(py, error).into_any();
     let text = match what.repr() {
         Ok(repr) => format!("Exception in callback of {repr}"),
         Err(_) => "Exception in callback of a transport".to_owned(),

@@ -11,6 +11,7 @@ use super::log;
 use super::protocol::Protocol;
 use super::source::Source;
 use crate::asyncio;
+use crate::ffi::raise::{raised, settled};
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, try_report};
 
@@ -74,6 +75,7 @@ pub(super) trait Transport: PyClass {
     #[cold]
     fn report(this: &Bound<'_, Self>, message: &str, error: PyErr) -> PyResult<()> {
         let py = this.py();
+        let error = settled(py, error);
         if asyncio::leaves_the_loop(py, &error) {
             return Err(error);
         }
@@ -81,7 +83,7 @@ pub(super) trait Transport: PyClass {
         let protocol = protocol.get(py).unwrap_or_else(|| py.None().into_bound(py));
         let entries = [
             ("message", PyString::new(py, message).into_any()),
-            ("exception", error.into_value(py).into_bound(py).into_any()),
+            ("exception", raised(py, error).into_any()),
             ("transport", this.clone().into_any()),
             ("protocol", protocol),
         ];
@@ -113,6 +115,7 @@ pub(super) trait DescriptorTransport: Transport {
     #[cold]
     fn fatal_error(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()> {
         let py = this.py();
+        let error = settled(py, error);
         if asyncio::leaves_the_loop(py, &error) {
             return Err(error);
         }

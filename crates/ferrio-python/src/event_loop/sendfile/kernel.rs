@@ -15,6 +15,7 @@ use crate::coroutine::await_;
 use crate::event_loop::sock::Socket;
 use crate::ffi::call::method0;
 use crate::ffi::descriptor::borrow;
+use crate::ffi::raise::settled;
 use crate::os_error::{os_error, os_error_of};
 use crate::transports::SendingFile;
 
@@ -132,7 +133,7 @@ impl Sending {
         if !self.has_waited || error.raw_os_error() != Some(libc::ENOTCONN) {
             return exception;
         }
-        let lost = PyConnectionError::new_err(("socket is not connected", libc::ENOTCONN));
+        let lost = settled(py, PyConnectionError::new_err(("socket is not connected", libc::ENOTCONN)));
         lost.set_cause(py, Some(exception));
         lost
     }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use crate::event_loop::EventLoop;
 use crate::ffi::cell::GilCell;
+use crate::ffi::raise::raised;
 use crate::futures::Future;
 use crate::loop_ref::LoopCore;
 
@@ -89,7 +90,7 @@ impl StandIn {
             && room.get().is_pending(py)
         {
             let failure = if exc.is_none() {
-                PyConnectionError::new_err("Connection is closed by peer").into_value(py).into_bound(py).into_any()
+                raised(py, PyConnectionError::new_err("Connection is closed by peer")).into_any()
             } else {
                 exc.clone()
             };

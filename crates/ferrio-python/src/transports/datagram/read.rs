@@ -16,6 +16,7 @@ use crate::asyncio;
 use crate::ffi::bytes;
 use crate::ffi::call::{method1, method2};
 use crate::ffi::cell::GilCell;
+use crate::ffi::raise::settled;
 use crate::ffi::runnable::Job;
 use crate::os_error::os_error;
 use crate::transports::callback;
@@ -119,6 +120,7 @@ impl DatagramTransport {
     #[cold]
     pub(super) fn failed(this: &Bound<'_, Self>, error: PyErr, message: &'static str) -> PyResult<()> {
         let py = this.py();
+        let error = settled(py, error);
         if asyncio::leaves_the_loop(py, &error) || !error.is_instance_of::<PyOSError>(py) {
             return Self::fatal_error(this, error, message);
         }

@@ -25,6 +25,7 @@ use crate::ffi::buffer::with_bytes;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::ffi::newborn;
+use crate::ffi::raise::raised;
 use crate::ffi::runnable::Job;
 use crate::loop_ref::LoopCore;
 use crate::os_error::os_error;
@@ -128,7 +129,7 @@ impl WritePipeTransport {
         }
         end::log_debug(this, "info", "%r was closed by peer", None);
         let is_broken = this.get().buffered(py) != 0;
-        let failure = is_broken.then(|| PyBrokenPipeError::new_err(()).into_value(py).into_any());
+        let failure = is_broken.then(|| raised(py, PyBrokenPipeError::new_err(())).into_any().unbind());
         Self::force_close(this, failure)
     }
 

@@ -17,6 +17,7 @@ use crate::contexts::LazyContext;
 use crate::ffi::call::call0;
 use crate::ffi::cell::GilCopy;
 use crate::ffi::context;
+use crate::ffi::raise::{raised, settled};
 use crate::ffi::runnable::{Job, runnable};
 use crate::loop_ref::{LoopCore, try_report};
 use crate::os_error::os_error;
@@ -193,10 +194,10 @@ impl Listener {
             let new = NewSocketTransport { core, endpoint, protocol, context, peer, has_nodelay, waiter: None, server };
             SocketTransport::create(new).map(drop)
         });
-        match made {
+        match made.map_err(|error| settled(py, error)) {
             Err(error) if !asyncio::leaves_the_loop(py, &error) => {
                 let text = PyString::new(py, "Error on transport creation for incoming connection");
-                let exception = error.into_value(py).into_bound(py).into_any();
+                let exception = raised(py, error).into_any();
                 try_report(core.as_any(), &[("message", text.into_any()), ("exception", exception)])
             }
             made => made,
@@ -219,7 +220,7 @@ impl Listener {
         }
         // Other errors are those of one connection, or of the network.
         let text = if out_of_resources { "socket.accept() out of system resource" } else { "socket.accept() failed" };
-        let exception = os_error(py, error).into_value(py).into_bound(py).into_any();
+        let exception = raised(py, os_error(py, error)).into_any();
         let socket = asyncio::transport_socket_class(py)?.call1((listener.socket(py),))?;
         let text = PyString::new(py, text).into_any();
         try_report(core.as_any(), &[("message", text), ("exception", exception), ("socket", socket)])

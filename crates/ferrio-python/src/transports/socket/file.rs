@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::SocketTransport;
+use crate::ffi::raise::raised;
 use crate::futures::Future;
 use crate::loop_ref::LoopRef;
 
@@ -113,9 +114,7 @@ impl SocketTransport {
         let py = waiter.py();
         match failure {
             None => Future::resolve(waiter, py.None().into_bound(py)),
-            Some(failure) if failure.is_none() => {
-                Future::reject(waiter, lost().into_value(py).into_bound(py).into_any())
-            }
+            Some(failure) if failure.is_none() => Future::reject(waiter, raised(py, lost()).into_any()),
             Some(failure) => Future::reject(waiter, failure.clone()),
         }
     }

@@ -16,6 +16,7 @@ use crate::coroutine::{Coroutine, await_};
 use crate::ffi::cell::GilCell;
 use crate::ffi::context;
 use crate::ffi::newborn;
+use crate::ffi::raise::raised;
 use crate::ffi::runnable::{Job, runnable, send_runnable};
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
@@ -197,7 +198,7 @@ impl SubprocessTransport {
         }
         let beginning = transport.state.with(py, |state| state.beginning.take());
         match beginning {
-            Some(beginning) => Future::reject(beginning.bind(py), error.into_value(py).into_bound(py).into_any()),
+            Some(beginning) => Future::reject(beginning.bind(py), raised(py, error).into_any()),
             None => Ok(()),
         }
     }
