@@ -25,6 +25,7 @@ def pytest_configure(config):
         "markers", "asyncio_since(version, what): asyncio itself has it from that Python on, ferrio on every one"
     )
     config.addinivalue_line("markers", "every_door: ferrio is tried as a loop, installed, and as a module of its own")
+    config.addinivalue_line("markers", "at_once(reason): not on a loop that sends when the turn ends")
     config.addinivalue_line("markers", "ferrio_only(reason): asyncio does otherwise, and is not run")
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
@@ -78,7 +79,10 @@ def _doors(node):
     only = node.config.getoption("only")
     if only is not None:
         return (only,)
-    return doors.DOORS if node.get_closest_marker("every_door") else ("ferrio",)
+    if not node.get_closest_marker("every_door"):
+        return ("ferrio",)
+    excluded = "deferring" if node.get_closest_marker("at_once") else None
+    return [door for door in doors.DOORS if door != excluded]
 
 
 def pytest_generate_tests(metafunc):

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.every_door
 # From begin to end
 
 
+@pytest.mark.at_once("it waits for the bytes in the turn that writes them")
 def test_a_connection(parity):
     async def body(case):
         async with stream(package(case)) as (reader, writer, theirs):

@@ -221,6 +221,7 @@ def test_closing_while_resumed(parity):
 # Half-close
 
 
+@pytest.mark.at_once("it waits for the bytes in the turn that writes them")
 @pytest.mark.parametrize("keep", [True, False, None])
 def test_end_of_input(parity, keep):
     async def body(case):

@@ -65,6 +65,7 @@ def test_writes_are_sent_in_order(loop):
     loop.run_until_complete(body())
 
 
+@pytest.mark.at_once("the kernel takes more of larger pieces, and nobody has to pause")
 def test_a_hundred_thousand_writes(parity):
     async def body(case):
         with tcp_pair() as (ours, theirs):
@@ -97,6 +98,7 @@ def test_a_hundred_thousand_chunks(parity):
     parity(body)
 
 
+@pytest.mark.at_once("it waits for the bytes in the turn that writes them")
 def test_writelines_goes_out_at_once(parity):
     async def body(case):
         with tcp_pair() as (ours, theirs):

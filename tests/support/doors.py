@@ -7,12 +7,14 @@ import contextlib
 import sys
 
 import ferrio
+from ferrio import _ferrio
 
 #: What tests import from these is as much theirs as if it stood in their own module.
 SUPPORT = tuple(f"support.{name}" for name in ("peers", "pipes", "processes", "streams", "tls"))
 
-#: Behind `asyncio` stands the standard library alone, to compare with.
-DOORS = ("ferrio", "installed", "module")
+#: Behind `asyncio` stands the standard library alone, to compare with. `deferring` is as `ferrio`, but the loop sends
+#: when the turn ends, as it does by itself where sends are dear; only debug builds can be told to.
+DOORS = ("ferrio", "installed", "module", *(["deferring"] if hasattr(_ferrio, "_defer_sends") else []))
 
 
 @contextlib.contextmanager
@@ -32,6 +34,12 @@ def opened(name, *modules):
                         stack.callback(setattr, module, "asyncio", before)
                         module.asyncio = ferrio
                 yield
+        case "deferring":
+            _ferrio._defer_sends(True)
+            try:
+                yield
+            finally:
+                _ferrio._defer_sends(False)
         case _:
             yield
 

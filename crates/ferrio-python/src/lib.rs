@@ -54,7 +54,7 @@ mod _ferrio {
     use crate::sslproto::{TlsProtocol, TlsTransport};
     use crate::tasks::Task;
     #[cfg(debug_assertions)]
-    use crate::testing::_NativeEcho;
+    use crate::testing::{_NativeEcho, _defer_sends};
     use crate::transports::{
         self, DatagramTransport, ReadPipeTransport, SendTo, Server, SocketTransport, SubprocessTransport, Write,
         WritePipeTransport,
@@ -97,6 +97,8 @@ mod _ferrio {
         module.add_class::<Server>()?;
         #[cfg(debug_assertions)]
         module.add_class::<_NativeEcho>()?;
+        #[cfg(debug_assertions)]
+        module.add_function(wrap_pyfunction!(_defer_sends, module)?)?;
         module.add_function(wrap_pyfunction!(_new, module)?)?;
         module.add_function(wrap_pyfunction!(unfinished_tasks, module)?)?;
         module.add_function(wrap_pyfunction!(follow_policy, module)?)?;

@@ -1,4 +1,5 @@
-//! A native task that talks to Python, for the tests: Rust futures and coroutines on one loop, in one thread.
+//! What only the tests can want: a native task that talks to Python, Rust futures and coroutines on one loop, in one
+//! thread; and loops that send when the turn ends, which others do where the clock says so.
 //!
 //! Only debug builds have it, and the tests run on those. A cargo test of this crate would have to embed an
 //! interpreter, and so to be linked with what an extension must not be linked with.
@@ -8,15 +9,32 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use ferrio::engine::{EventLoop, SendTime};
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::ffi::cell::GilCell;
+use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::thread::current_thread;
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
+
+/// Whether loops that are made now send when the turn ends.
+static DEFERS_SENDS: GilCopy<bool> = GilCopy::new(false);
+
+/// Has every loop that is made from now on send when the turn ends, or when it likes.
+#[pyfunction]
+pub(crate) fn _defer_sends(py: Python<'_>, defers: bool) {
+    DEFERS_SENDS.set(py, defers);
+}
+
+/// Makes a loop one for the tests, if they have asked for that.
+pub(crate) fn prepare(py: Python<'_>, engine: &EventLoop) {
+    if DEFERS_SENDS.get(py) {
+        engine.set_send_time(SendTime::TurnEnd);
+    }
+}
 
 /// A native task that answers what it is asked, in order, and writes down in `log` when it comes to what.
 #[pyclass(frozen, module = "ferrio._ferrio")]

@@ -104,6 +104,8 @@ impl EventLoop {
     ) -> PyResult<PyClassInitializer<Self>> {
         let clock = if _stepped_clock { Clock::Stepped(Cell::new(0)) } else { Clock::Monotonic };
         let engine = engine::EventLoop::new(clock)?;
+        #[cfg(debug_assertions)]
+        crate::testing::prepare(py, &engine);
         let core = LoopCore::new(engine, errors::debug_by_default(py)?);
         let asyncgens = asyncgens::AsyncGens::new(py)?;
         newborn::has_dict(py);

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::burst::{Burst, SendTime};
 use super::ready::ReadyQueue;
 use super::spin::Spin;
 use super::task::Registry;
@@ -80,6 +81,9 @@ pub struct EventLoop {
     events: Cell<Option<Events>>,
     turns_without_wait: Cell<u32>,
     spin: Cell<Spin>,
+    burst: Burst,
+    /// How many runnables of this turn are still to run.
+    left: Cell<usize>,
     hurried: Cell<bool>,
     /// How many runnables of this turn have run no code of the program's.
     quiet_runs: Cell<usize>,
@@ -115,6 +119,8 @@ impl EventLoop {
             events: Cell::new(None),
             turns_without_wait: Cell::new(0),
             spin: Cell::default(),
+            burst: Burst::default(),
+            left: Cell::new(0),
             hurried: Cell::new(false),
             quiet_runs: Cell::new(0),
             was_quiet: Cell::new(false),
@@ -214,7 +220,8 @@ impl EventLoop {
     /// 1. wait for readiness, not at all if something is ready, else until the next deadline;
     /// 2. queue what became ready, then what signals ask for, then what other threads handed over, then the timers that
     ///    are due, each behind what was queued before;
-    /// 3. run exactly as many as are queued now: what they queue runs in the next turn.
+    /// 3. run exactly as many as are queued now: what they queue runs in the next turn;
+    /// 4. send what they have [left for later](Self::defer_send).
     ///
     /// The caller keeps the loop [entered](Self::enter) meanwhile. Without that everything still runs, but native tasks
     /// find no current loop, and what is woken in the turn goes the way of other threads: later than what was queued
@@ -230,19 +237,81 @@ impl EventLoop {
         }
         self.queue_injected();
         self.queue_due();
+        let flow = self.run_ready();
+        self.left.set(0);
+        if self.burst.is_empty() {
+            return Ok(flow);
+        }
+        match self.send_deferred() {
+            Flow::Continue => Ok(flow),
+            Flow::Break => Ok(Flow::Break),
+        }
+    }
+
+    /// Runs as many as are queued now.
+    #[inline]
+    fn run_ready(&self) -> Flow {
         let count = self.ready.len();
         self.quiet_runs.set(0);
-        for done in 0..count {
+        for left in (0..count).rev() {
             // A callback can close the loop, which empties the queue.
             let Some(runnable) = self.ready.pop() else { break };
-            if runnable.run() == Flow::Break {
-                stats::add(&self.stats.runs, done + 1);
-                return Ok(Flow::Break);
+            self.left.set(left);
+            let flow = runnable.run();
+            if flow == Flow::Break || self.burst.is_overdue() && self.send_deferred() == Flow::Break {
+                stats::add(&self.stats.runs, count - left);
+                return Flow::Break;
             }
         }
         stats::add(&self.stats.runs, count);
         self.was_quiet.set(self.quiet_runs.get() == count && count != 0);
-        Ok(Flow::Continue)
+        Flow::Continue
+    }
+
+    /// When what callbacks send leaves, unless that is to be found out by measurement.
+    pub fn set_send_time(&self, time: SendTime) {
+        self.burst.set_time(time);
+    }
+
+    /// Whether a callback that wants to send something small had better leave it for the end of the turn, by
+    /// [`defer_send`](Self::defer_send): true where sends were measured and found dear, and others have something to do
+    /// in this turn.
+    #[inline]
+    pub fn defers_sends(&self) -> bool {
+        self.burst.defers(self.left.get())
+    }
+
+    /// Calls `send`, which sends something small at once, and measures how long that takes if it is time for it.
+    #[inline]
+    pub fn send<R>(&self, send: impl FnOnce() -> R) -> R {
+        self.burst.send(self.left.get(), send)
+    }
+
+    /// Has `runnable` send at the end of the turn what a callback has left for later.
+    ///
+    /// Outside of a turn, that is the end of the next one.
+    pub fn defer_send(&self, runnable: Runnable) {
+        self.burst.defer(runnable);
+    }
+
+    /// Takes note that one who sends at the end of the turn has been given more.
+    #[inline]
+    pub fn deferred_more(&self) {
+        self.burst.deferred_more();
+    }
+
+    #[cold]
+    fn send_deferred(&self) -> Flow {
+        let mut flow = Flow::Continue;
+        self.burst.end(|deferred| {
+            for runnable in deferred {
+                // One that ends the turn keeps nobody else from sending.
+                if runnable.run() == Flow::Break {
+                    flow = Flow::Break;
+                }
+            }
+        });
+        flow
     }
 
     fn wait(&self, park: &mut impl Park) -> io::Result<Flow> {
@@ -343,6 +412,7 @@ impl EventLoop {
         left.extend(self.timers.borrow_mut().take_all());
         left.extend(self.reactor.close());
         left.extend(self.signals.close());
+        left.extend(self.burst.take());
         left
     }
 
@@ -357,6 +427,7 @@ impl EventLoop {
         self.timers.borrow().for_each(&mut visit);
         self.reactor.for_each(&mut visit);
         self.signals.for_each(&mut visit);
+        self.burst.for_each(&mut visit);
     }
 }
 

@@ -14,6 +14,7 @@
 //! | [`task`](crate::spawn) | how a Rust future becomes runnables of a loop | the loop's thread; its waker is any thread's |
 //! | [`blocking`](BlockingPool) | threads for what would block the loop | any thread |
 //! | [`park`](Park) | how the thread waits | the embedder |
+//! | [`burst`](SendTime) | whether what a turn sends leaves at its end | the loop's thread |
 //! | [`spin`](self) | whether a wait looks before it sleeps | the loop's thread |
 //! | [`clock`](Clock) | what time it is | the loop's thread |
 //! | [`stats`](Stats) | counters of turns, runs, waits | the loop's thread |
@@ -24,6 +25,7 @@
 //! outside.
 
 mod blocking;
+mod burst;
 mod children;
 mod clock;
 mod event_loop;
@@ -40,6 +42,7 @@ mod task;
 mod timers;
 
 pub use blocking::{BlockingPool, BlockingTask};
+pub use burst::SendTime;
 pub use children::ChildWatch;
 pub use clock::{Clock, Nanos};
 pub(crate) use event_loop::current_or_panic;

@@ -35,6 +35,7 @@ impl SendingFile {
         if this.flags.get(py).sending_file {
             return Err(PyRuntimeError::new_err("unable to sendfile; sendfile is in progress"));
         }
+        SocketTransport::send_deferred(transport)?;
         let was_reading = this.is_reading(py);
         this.change(py, |flags| (flags.sending_file, flags.paused) = (true, true));
         Ok(Self { transport: PyWeakrefReference::new(transport)?.unbind(), was_reading })

@@ -68,6 +68,7 @@ impl SocketTransport {
     fn transport_socket<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = this.py();
         let transport = this.get();
+        Self::send_deferred(this)?;
         let known = || transport.info.with(py, |info| info.socket.as_ref().map(|socket| socket.clone_ref(py)));
         if let Some(socket) = known() {
             return Ok(Some(socket.into_bound(py)));

@@ -140,6 +140,7 @@ impl SocketTransport {
     pub(super) fn close(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
+        Self::send_deferred(this)?;
         if transport.flags.get(py).closing {
             return Ok(());
         }
@@ -155,6 +156,7 @@ impl SocketTransport {
         if transport.is_lost(py) {
             return Ok(());
         }
+        transport.send_last(py);
         if transport.has_output(py) {
             drop(transport.with_output(py, |output| output.buffer.take()));
         }

@@ -88,8 +88,9 @@ impl SocketTransport {
     }
 
     /// How many bytes wait to be sent.
-    fn get_write_buffer_size(&self, py: Python<'_>) -> usize {
-        self.buffered(py)
+    fn get_write_buffer_size(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        Self::send_deferred(slf)?;
+        Ok(slf.get().buffered(slf.py()))
     }
 
     /// Has `protocol` told of everything from now on.
@@ -158,7 +159,7 @@ impl SocketTransport {
             is_open: transport.endpoint.with(py, |endpoint| endpoint.is_open()),
             closing: flags.closing,
             paused: flags.paused,
-            buffered: transport.get_write_buffer_size(py),
+            buffered: transport.buffered(py),
         };
         Self::describe(slf, &transport.source, &shown)
     }

@@ -89,6 +89,8 @@ struct Flags {
     input_ended: bool,
     /// `write_eof()` was called.
     output_ended: bool,
+    /// What waits to be sent was not offered to the socket yet: that is done when the turn ends.
+    deferred: bool,
     /// A file is being sent, and nothing else may be.
     sending_file: bool,
     /// What there is was left to a coroutine that was woken to fetch it.

@@ -2,6 +2,11 @@
 //!
 //! What is written is sent at once. What the kernel does not take is kept, without a copy if it is `bytes`, and flushed
 //! by one vectored call whenever there is room; only meanwhile does the reactor watch for room.
+//!
+//! Where sends are dear, and the loop says so, a little is kept until the turn ends ([`EventLoop::defers_sends`]).
+//! Nobody here can tell: whoever asks for the size of the buffer, closes, or sends a file has it sent first.
+//!
+//! [`EventLoop::defers_sends`]: ferrio::engine::EventLoop::defers_sends
 
 use std::ffi::CStr;
 use std::io::{self, IoSlice};
@@ -20,7 +25,7 @@ use super::SocketTransport;
 use crate::asyncio;
 use crate::ffi::buffer::{has_bytes, with_bytes};
 use crate::ffi::method::{CallArguments, FastMethod};
-use crate::ffi::runnable::Job;
+use crate::ffi::runnable::{Job, runnable};
 use crate::futures::Future;
 use crate::os_error::os_error;
 use crate::transports::callback;
@@ -29,6 +34,9 @@ use crate::transports::transport::{DescriptorTransport, Transport};
 
 /// After so many writes to a lost connection the log is told, as asyncio's constant of a longer name says.
 const WRITES_BEFORE_WARNING: u32 = 5;
+
+/// So many bytes at most are kept until the turn ends: to copy more takes longer than to wake who waits for it.
+const MOST_DEFERRED: usize = 16 * 1024;
 
 /// What waits to be sent.
 #[derive(Debug, Default)]
@@ -48,6 +56,26 @@ impl Job for WriteReady {
     fn run(this: &Bound<'_, SocketTransport>) -> Flow {
         let (py, transport) = (this.py(), this.get());
         callback::run_of(transport.core(py), transport, this.as_any(), || SocketTransport::flush(this))
+    }
+}
+
+/// A transport that has something to send when the turn ends.
+struct TurnEnd;
+
+impl Job for TurnEnd {
+    type Class = SocketTransport;
+
+    fn run(this: &Bound<'_, SocketTransport>) -> Flow {
+        let (py, transport) = (this.py(), this.get());
+        if !transport.take_deferred(py) {
+            return Flow::Continue;
+        }
+        match transport.send_buffered(py) {
+            Ok(true) => Flow::Continue,
+            sent => {
+                callback::run_of(transport.core(py), transport, this.as_any(), || SocketTransport::offered(this, sent))
+            }
+        }
     }
 }
 
@@ -79,13 +107,14 @@ impl SocketTransport {
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let bytes = bytes.as_bytes();
             return match Self::check_write(this, bytes.len(), WRITE)? {
-                true => Self::write_or_keep(this, data, |socket| socket(bytes)),
+                true => Self::write_or_keep(this, data, bytes.len(), |socket| socket(bytes)),
                 false => Ok(()),
             };
         }
         check_sendable(data)?;
-        match Self::check_write(this, with_bytes(data, <[u8]>::len)?, WRITE)? {
-            true => Self::write_or_keep(this, data, |socket| with_bytes(data, socket)?),
+        let length = with_bytes(data, <[u8]>::len)?;
+        match Self::check_write(this, length, WRITE)? {
+            true => Self::write_or_keep(this, data, length, |socket| with_bytes(data, socket)?),
             false => Ok(()),
         }
     }
@@ -116,22 +145,21 @@ impl SocketTransport {
         Ok(false)
     }
 
-    /// Sends `data`, of which `with` shows the bytes to a function, and keeps what is left.
+    /// Sends `data`, of which `with` shows the `length` bytes to a function, and keeps what is left.
     #[inline]
     fn write_or_keep<'py>(
         this: &Bound<'py, Self>,
         data: &Bound<'py, PyAny>,
+        length: usize,
         with: impl FnOnce(&dyn Fn(&[u8]) -> Sent) -> Sent,
     ) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        if transport.has_output(py) {
+        if transport.has_output(py) || transport.defers(py, length) {
             let (chunk, _) = Chunk::from_rest(data, 0)?;
-            transport.with_output(py, |output| output.buffer.push(chunk));
-            return Self::output_grew(this);
+            return Self::keep(this, chunk);
         }
-        let fd = transport.source.fd();
-        let sent = with(&|bytes| match socket::send(fd, bytes) {
+        let sent = with(&|bytes| match transport.send(py, bytes) {
             Ok(Transfer::Done(count)) if count == bytes.len() => Ok(Outcome::All),
             Ok(Transfer::Done(count)) => Ok(Outcome::Part(count)),
             Ok(Transfer::WouldBlock) => Ok(Outcome::Part(0)),
@@ -157,11 +185,10 @@ impl SocketTransport {
         if !Self::check_write(this, data.len(), WRITE)? {
             return Ok(());
         }
-        if transport.has_output(py) {
-            transport.with_output(py, |output| output.buffer.push(Chunk::Copied(data.into())));
-            return Self::output_grew(this);
+        if transport.has_output(py) || transport.defers(py, data.len()) {
+            return Self::keep(this, Chunk::Copied(data.into()));
         }
-        let sent = match socket::send(transport.source.fd(), data) {
+        let sent = match transport.send(py, data) {
             Ok(Transfer::Done(sent)) if sent == data.len() => return Ok(()),
             Ok(Transfer::Done(sent)) => sent,
             Ok(Transfer::WouldBlock) => 0,
@@ -172,6 +199,86 @@ impl SocketTransport {
         transport.with_output(py, |output| output.buffer.push(Chunk::Copied(data[sent..].into())));
         Self::watch_writes(this)?;
         Self::output_grew(this)
+    }
+
+    /// Whether `length` bytes, before which nothing waits, are to be sent when the turn ends.
+    #[inline]
+    fn defers(&self, py: Python<'_>, length: usize) -> bool {
+        self.core(py).get().engine(py).defers_sends() && length <= MOST_DEFERRED
+    }
+
+    #[inline]
+    fn send(&self, py: Python<'_>, bytes: &[u8]) -> io::Result<Transfer> {
+        let send = || socket::send(self.source.fd(), bytes);
+        if bytes.len() <= MOST_DEFERRED { self.core(py).get().engine(py).send(send) } else { send() }
+    }
+
+    /// Puts `chunk` behind what waits to be sent; if nothing does, until the turn ends.
+    fn keep(this: &Bound<'_, Self>, chunk: Chunk) -> PyResult<()> {
+        let waits = this.get().has_output(this.py());
+        this.get().with_output(this.py(), |output| output.buffer.push(chunk));
+        Self::kept(this, waits)
+    }
+
+    /// Follows what was put into the buffer, behind something that `waits` or into an empty one.
+    fn kept(this: &Bound<'_, Self>, waits: bool) -> PyResult<()> {
+        let py = this.py();
+        let transport = this.get();
+        let engine = transport.core(py).get().engine(py);
+        if !waits {
+            transport.change(py, |flags| flags.deferred = true);
+            engine.defer_send(runnable::<TurnEnd>(this.clone().unbind()));
+            return Ok(());
+        }
+        if !transport.flags.get(py).deferred {
+            return Self::output_grew(this);
+        }
+        engine.deferred_more();
+        let length = transport.look_at_output(py, |output| output.buffer.len());
+        if length > MOST_DEFERRED { Self::send_deferred(this) } else { Ok(()) }
+    }
+
+    /// Whether something was to be sent when the turn ends; now it is the caller who sends it.
+    #[inline]
+    fn take_deferred(&self, py: Python<'_>) -> bool {
+        let was_deferred = self.flags.get(py).deferred;
+        if was_deferred {
+            self.change(py, |flags| flags.deferred = false);
+        }
+        was_deferred
+    }
+
+    /// Sends what was to be sent when the turn ends.
+    #[inline]
+    pub(super) fn send_deferred(this: &Bound<'_, Self>) -> PyResult<()> {
+        match this.get().take_deferred(this.py()) {
+            true => Self::offer(this),
+            false => Ok(()),
+        }
+    }
+
+    /// As [`send_deferred`](Self::send_deferred), for who drops what the socket does not take, and needs no reason.
+    pub(super) fn send_last(&self, py: Python<'_>) {
+        if self.take_deferred(py) {
+            _ = self.send_buffered(py);
+        }
+    }
+
+    /// Sends what is buffered, and waits for room for the rest.
+    fn offer(this: &Bound<'_, Self>) -> PyResult<()> {
+        Self::offered(this, this.get().send_buffered(this.py()))
+    }
+
+    /// Follows a [`send_buffered`](Self::send_buffered) for which nobody has waited.
+    fn offered(this: &Bound<'_, Self>, sent: io::Result<bool>) -> PyResult<()> {
+        match sent {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Self::watch_writes(this)?;
+                Self::output_grew(this)
+            }
+            Err(error) => Self::fatal_error(this, os_error(this.py(), &error), "Fatal write error on socket transport"),
+        }
     }
 
     /// Runs `f` on what waits to be sent. It must run no Python code.
@@ -201,10 +308,13 @@ impl SocketTransport {
         self.output.with(py, |output| output.as_mut().and_then(|output| output.waiter.take()))
     }
 
-    /// How many bytes wait to be sent.
+    /// How many bytes wait to be sent because there is no room for them.
     #[inline]
     pub(crate) fn buffered(&self, py: Python<'_>) -> usize {
-        self.look_at_output(py, |output| output.buffer.len())
+        match self.flags.get(py).deferred {
+            true => 0,
+            false => self.look_at_output(py, |output| output.buffer.len()),
+        }
     }
 
     pub(super) fn write_all<'py>(this: &Bound<'py, Self>, list_of_data: &Bound<'py, PyAny>) -> PyResult<()> {
@@ -236,17 +346,10 @@ impl SocketTransport {
             chunks.into_iter().for_each(|chunk| output.buffer.push(chunk));
             waits
         });
-        if waits {
-            return Self::output_grew(this);
+        if waits || transport.defers(py, transport.buffered(py)) {
+            return Self::kept(this, waits);
         }
-        match transport.send_buffered(py) {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                Self::watch_writes(this)?;
-                Self::output_grew(this)
-            }
-            Err(error) => Self::fatal_error(this, os_error(py, &error), "Fatal write error on socket transport"),
-        }
+        Self::offer(this)
     }
 
     /// One vectored call with what is buffered; true if that was all.
@@ -273,6 +376,7 @@ impl SocketTransport {
         if transport.is_lost(py) {
             return Ok(());
         }
+        transport.take_deferred(py);
         if let Err(error) = transport.send_buffered(py) {
             return Self::fatal_error(this, os_error(py, &error), "Fatal write error on socket transport");
         }
@@ -299,6 +403,7 @@ impl SocketTransport {
     pub(super) fn end_output(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
+        Self::send_deferred(this)?;
         let flags = transport.flags.get(py);
         if flags.closing || flags.output_ended {
             return Ok(());
@@ -318,6 +423,7 @@ impl SocketTransport {
 
     pub(crate) fn set_limits(this: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
         let limits = Limits::new(high, low).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Self::send_deferred(this)?;
         this.get().with_output(this.py(), |output| output.flow.set_limits(limits));
         Self::output_grew(this)
     }
