@@ -410,6 +410,31 @@ def test_the_last_one_wins_late(loop, attempts):
     loop.run_until_complete(body())
 
 
+def test_nothing_begins_behind_the_winner(loop, attempts):
+    async def body():
+        connecting = racing(loop, 3, 10)
+        await until(lambda: attempts)
+        attempts[0].end()
+        await closed(await asyncio.wait_for(connecting, 5))
+        assert len(attempts) == 1
+
+    loop.run_until_complete(body())
+
+
+@pytest.mark.ferrio_only("asyncio ignores it, which is a RuntimeError, or leaves the attempts alone")
+def test_closing_the_coroutine_of_a_race(loop, attempts):
+    async def body():
+        resolve_to(loop, ("127.0.0.1", 1), ("127.0.0.1", 2))
+        coroutine = loop.create_connection(asyncio.Protocol, "name", 1, happy_eyeballs_delay=0.001)
+        coroutine.send(None)
+        await until(lambda: attempts)
+        coroutine.close()
+        await turns()
+        assert [attempt.fileno() for attempt in attempts] == [-1]
+
+    loop.run_until_complete(body())
+
+
 def test_an_older_failure_starts_nothing(loop, attempts):
     """It is the latest attempt that the next one waits for."""
 

@@ -320,6 +320,15 @@ def test_the_end_comes_through_the_ready_queue(parity):
     parity(body)
 
 
+def test_addresses_of_two_families(parity):
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        here, there = ("127.0.0.1", 0), ("::1", 9)
+        case(await outcome(loop.create_datagram_endpoint(Recording, local_addr=here, remote_addr=there)))
+
+    assert parity(body)[0] == [("ValueError", "can not get address information")]
+
+
 @pytest.mark.parametrize("method", ["close", "abort"])
 def test_what_is_ready_when_it_ends_is_not_received(parity, method):
     """By a callback of the same turn, before the transport's own."""

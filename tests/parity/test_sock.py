@@ -328,7 +328,10 @@ class TestDatagrams:
 class Stubborn(socket.socket):
     """A socket whose methods do less than they could."""
 
+    sent = 0
+
     def send(self, data, *args):
+        self.sent += 1
         return super().send(data[:3], *args)
 
     def recv(self, size, *args):
@@ -350,5 +353,38 @@ def test_methods_that_do_a_part_or_nothing(parity):
             theirs.send(b"abc")
             case(await loop.sock_recv(sock, 1))
             case(await loop.sock_recv(sock, 1))
+            case(sock.sent, sock.asked)
 
-    assert parity(body)[0] == [None, b"0123456789", b"a", b"b"]
+    assert parity(body)[0] == [None, b"0123456789", b"a", b"b", (4, 6)]
+
+
+def test_methods_of_a_subclass_are_called(parity):
+    def counted(name):
+        def method(self, *args):
+            self.calls.append(name)
+            return getattr(socket.socket, name)(self, *args)
+
+        return method
+
+    names = ["recv", "recv_into", "recvfrom", "recvfrom_into", "send", "sendto"]
+    counting = type("Counting", (socket.socket,), {name: counted(name) for name in names})
+
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with theirs, counting(fileno=ours.detach()) as sock:
+            sock.calls = []
+            sock.setblocking(False)
+            for receive in (
+                lambda: loop.sock_recv(sock, 10),
+                lambda: loop.sock_recv_into(sock, bytearray(10)),
+                lambda: loop.sock_recvfrom(sock, 10),
+                lambda: loop.sock_recvfrom_into(sock, bytearray(10)),
+            ):
+                theirs.send(b"hello")
+                case(await receive())
+            await loop.sock_sendall(sock, b"hello")
+            case(await outcome(loop.sock_sendto(sock, b"hello", None)))
+            case(sock.calls)
+
+    assert parity(body)[0][-1] == names

@@ -252,10 +252,12 @@ async fn race(event_loop: &WeakLoop, attempts: &Arc<Attempts>, delay: f64) -> Py
         }
     }
     // Losers are cancelled, and gone, before there is an answer; also when the race itself was cancelled, even twice.
-    while let Some(ending) = Python::attach(|py| runners.cancel(py).and_then(|()| runners.wait(py, None, true)))? {
+    loop {
+        Python::attach(|py| runners.cancel(py))?;
         if is_exit(&failure) {
             break;
         }
+        let Some(ending) = Python::attach(|py| runners.wait(py, None, true))? else { break };
         if let Err(error) = await_(ending).await {
             failure = Some(error);
         }
