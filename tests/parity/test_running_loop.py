@@ -41,3 +41,21 @@ def test_what_a_loop_is_needed_for(parity):
 
     recorded, _ = parity(body)
     assert recorded == [("RuntimeError", "no running event loop"), True, True, [True] * 3]
+
+
+def test_a_loop_in_a_loop(parity):
+    def body(case):
+        with contextlib.closing(type(case.loop)()) as other:
+
+            async def main():
+                for loop in (case.loop, other):
+                    case.raised(loop.run_forever)
+                    coroutine = nothing()
+                    case.raised(loop.run_until_complete, coroutine)
+                    coroutine.close()
+
+            case.loop.run_until_complete(main())
+
+    recorded, _ = parity(body)
+    assert recorded[:2] == [("RuntimeError", "This event loop is already running")] * 2
+    assert recorded[2:] == [("RuntimeError", "Cannot run the event loop while another loop is running")] * 2

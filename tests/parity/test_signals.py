@@ -428,6 +428,19 @@ def test_a_burst_is_not_lost(loop, events):
     assert set(events) == set(numbers)
 
 
+def test_a_runner_leaves_another_handler_for_interrupts_alone(loop_factory, events):
+    async def main():
+        events.append(signal.getsignal(signal.SIGINT) is handler)
+
+    def handler(number, frame):
+        pass
+
+    with handled(handler, signal.SIGINT), asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+        events.append(signal.getsignal(signal.SIGINT) is handler)
+    assert events == [True, True]
+
+
 def test_interrupt_ends_the_runner(loop_factory, events):
     """The runner's handler cancels the main task; the interrupt is raised when it has ended."""
 
