@@ -213,12 +213,13 @@ def test_local_addresses(parity, local):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.13", "this text of the error")
 def test_every_refusal_of_a_local_address_is_told(parity):
     port = free_port()
 
     async def body(case):
         loop = asyncio.get_running_loop()
-        resolve_to(loop, ("192.0.2.1", 1), ("192.0.2.2", 1), ("127.0.0.1", 0))
+        resolve_to(loop, ("192.0.2.1", 1), ("198.51.100.1", 1), ("127.0.0.1", 0))
         with pytest.raises(OSError, match="Multiple") as caught:
             await loop.create_connection(asyncio.Protocol, "127.0.0.1", port, local_addr=("name", 0))
         case(str(caught.value))
