@@ -14,6 +14,7 @@ import ferrio
 
 CLASSES = ["Future", "Task", "Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"]
 CLASSES += ["Queue", "LifoQueue", "PriorityQueue", "TaskGroup", "Timeout", "Runner"]
+CLASSES += ["StreamReader", "StreamReaderProtocol", "StreamWriter"]
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -120,7 +120,7 @@ pub(super) fn bound_loop(py: Python<'_>, cell: &GilCell<Option<LoopRef>>) -> PyR
 #[pymethods]
 impl FlowControlMixin {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(loop=None)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         newborn::has_dict(args.py());
         Self::new(None)

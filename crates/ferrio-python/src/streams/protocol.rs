@@ -250,7 +250,7 @@ impl NativeProtocol for StreamReaderProtocol {
 #[pymethods]
 impl StreamReaderProtocol {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(stream_reader, client_connected_cb=None, loop=None)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
         newborn::has_dict(args.py());
         PyClassInitializer::from(FlowControlMixin::new(None)).add_subclass(Self::uninitialized())

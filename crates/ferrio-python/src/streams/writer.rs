@@ -147,7 +147,7 @@ impl FastMethod for Write {
 #[pymethods]
 impl StreamWriter {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(transport, protocol, reader, loop)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         newborn::has_dict(args.py());
         Self::uninitialized()

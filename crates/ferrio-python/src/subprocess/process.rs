@@ -115,7 +115,7 @@ fn required<'py>(py: Python<'py>, cell: &GilCell<Option<Py<PyAny>>>, name: &str)
 #[pymethods]
 impl Process {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(transport, protocol, loop)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         newborn::has_dict(args.py());
         Self::uninitialized()

@@ -84,7 +84,7 @@ impl SubprocessStreamProtocol {
 #[pymethods]
 impl SubprocessStreamProtocol {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "(limit, loop)")]
     fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
         newborn::has_dict(args.py());
         PyClassInitializer::from(FlowControlMixin::new(None)).add_subclass(Self::uninitialized())
