@@ -471,6 +471,18 @@ def test_errors_come_in_the_order_of_the_addresses(loop, attempts):
     loop.run_until_complete(body())
 
 
+@pytest.mark.ferrio_only("asyncio says that it has timed out")
+def test_what_is_no_error_of_the_network(loop):
+    async def body():
+        before = descriptors()
+        resolve_to(loop, ("127.0.0.1", "no number"), ("127.0.0.1", 1))
+        with pytest.raises(TypeError):
+            await loop.create_connection(asyncio.Protocol, "name", 1, happy_eyeballs_delay=10)
+        assert descriptors() == before
+
+    loop.run_until_complete(body())
+
+
 @pytest.mark.parametrize("interleave", [-1, 0, 1, 2, 3])
 @pytest.mark.parametrize("delay", [None, 10])
 def test_families_take_turns(parity, monkeypatch, interleave, delay):
