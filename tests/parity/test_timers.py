@@ -320,3 +320,32 @@ def test_timeouts_of_the_standard_library(parity):
             case(await asyncio.sleep(0, "result"))
 
     assert parity(body)[0] == ["timed out", "timed out", "wait_for", "result"]
+
+
+def test_pending_ones_can_be_looked_at(parity):
+    """Test suites that let time pass run what is due by then, and cancel it."""
+
+    def body(case):
+        loop, now = case.loop, case.loop.time()
+        for delay in (300, 100, 200, 400):
+            loop.call_at(now + delay, case, delay)
+        loop.call_at(now + 50, case, "cancelled").cancel()
+        loop.call_soon(case, "soon")
+        for handle in sorted(loop._scheduled):
+            if not handle.cancelled() and handle.when() <= now + 250:
+                case(isinstance(handle, case.classes.TimerHandle), isinstance(handle, asyncio.TimerHandle))
+                handle._run()
+                handle.cancel()
+        turn(loop)
+        case(sorted(round(handle.when() - now) for handle in loop._scheduled if not handle.cancelled()))
+
+    parity(body)
+
+
+@pytest.mark.ferrio_only("asyncio's is what it goes by")
+def test_pending_ones_are_a_copy(loop, events):
+    loop.call_later(0, events.append, "first")
+    loop._scheduled.clear()
+    assert len(loop._scheduled) == 1
+    turn(loop)
+    assert (events, loop._scheduled) == (["first"], [])

@@ -10,7 +10,7 @@ use super::EventLoop;
 use crate::asyncio;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::ffi::number::to_f64;
-use crate::ffi::runnable::{runnable, send_runnable};
+use crate::ffi::runnable::{self, runnable, send_runnable};
 use crate::ffi::thread::current_thread;
 use crate::handles::{Arguments, Handle, RunHandle, RunTimer, TimerHandle, unless_float};
 use crate::loop_ref::{nanos, seconds};
@@ -19,6 +19,21 @@ use crate::loop_ref::{nanos, seconds};
 impl EventLoop {
     /// What a timer's handle of another make calls when it is cancelled. Ours have been taken out by then.
     fn _timer_handle_cancelled(&self, _handle: &Bound<'_, PyAny>) {}
+
+    /// The handles of the timers that are pending, soonest first, for tests that let time pass.
+    ///
+    /// It is a list of its own: what is done to it sets no timer and cancels none.
+    #[getter]
+    fn _scheduled<'py>(slf: &Bound<'py, Self>) -> Vec<Bound<'py, TimerHandle>> {
+        let py = slf.py();
+        let mut pending = Vec::new();
+        slf.as_super().get().engine(py).for_each_timer(|queued| pending.extend(runnable::object(py, queued)));
+        // What sleeps without a handle is no part of it.
+        let handles = pending.into_iter().filter_map(|object| object.into_bound(py).cast_into::<TimerHandle>().ok());
+        let mut handles: Vec<_> = handles.collect();
+        handles.sort_by(TimerHandle::order);
+        handles
+    }
 
     /// Seconds on the loop's clock, which is `time.monotonic()`.
     fn time(slf: &Bound<'_, Self>) -> f64 {

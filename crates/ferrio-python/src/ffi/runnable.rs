@@ -108,6 +108,15 @@ pub(crate) fn traverse(runnable: &Runnable, visit: PyVisit<'_>) -> Result<(), Py
     }
 }
 
+/// The object behind a queued runnable, if it is a Python object.
+pub(crate) fn object(py: Python<'_>, runnable: &Runnable) -> Option<Py<PyAny>> {
+    runnable.data_if(TAG).map(|data| {
+        // SAFETY: the tag says that the pointer is a live object's; the reference is the runnable's, and forgotten.
+        let object = unsafe { ManuallyDrop::new(into_py(data)) };
+        object.clone_ref(py)
+    })
+}
+
 unsafe fn run<J: Job>(data: NonNull<()>) -> Flow {
     // SAFETY: the loop runs its queue with the interpreter lock held.
     let py = unsafe { Python::assume_attached() };

@@ -53,7 +53,8 @@ impl TimerHandle {
         self.key.set(py, Some(key));
     }
 
-    fn order(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> std::cmp::Ordering {
+    /// Which is due first.
+    pub(crate) fn order(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> std::cmp::Ordering {
         slf.get().when.total_cmp(&other.get().when)
     }
 

@@ -163,6 +163,11 @@ impl EventLoop {
         self.timers.borrow_mut().cancel(key)
     }
 
+    /// Shows the work of every pending timer to `visit`, in no order. It must not call back into the loop.
+    pub fn for_each_timer(&self, visit: impl FnMut(&Runnable)) {
+        self.timers.borrow().for_each(visit);
+    }
+
     /// The watched descriptors.
     #[inline]
     pub fn reactor(&self) -> &Reactor {
