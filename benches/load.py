@@ -36,11 +36,13 @@ class Load:
     size: int = 1024
     line: int = 0
     tls: bool = False
+    sleeps: bool = False
+    """Whether it sleeps while there is nothing to do, as programs do. Else it spins, and is sooner there."""
 
     def command(self, server: Server) -> list[str]:
         options = {"-n": self.messages, "-c": self.connections, "-s": self.size, "-l": self.line, "-p": CORES.load}
         flags = [f"{flag}{number}" for flag, number in options.items()]
-        if CORES.load == CORES.measured:
+        if self.sleeps or CORES.load == CORES.measured:
             flags.append("-b")  # spinning, it would only keep the server from its work
         return [*_program("load_tls" if self.tls else "load"), self.mode, str(server.port), str(server.pid), *flags]
 

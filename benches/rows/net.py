@@ -6,6 +6,7 @@ meanwhile, and unlike a subprocess of the loop's own it works with every peer.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -125,6 +126,34 @@ async def udp_echo(aio: ModuleType) -> AsyncIterator[int]:
     transport.close()
 
 
+DOCUMENT = json.dumps([{"id": number, "name": "a name", "price": 1.5} for number in range(10)])
+
+
+@asynccontextmanager
+async def answers(aio: ModuleType) -> AsyncIterator[int]:
+    """each message gets a task, which works for some 20 us and answers in two writes; the clients sleep meanwhile"""
+
+    class Answer(aio.Protocol):  # type: ignore[misc, name-defined]
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            task = loop.create_task(self.answer(data))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        async def answer(self, data: bytes) -> None:
+            json.dumps(json.loads(DOCUMENT))
+            self.transport.write(data[:128])
+            self.transport.write(data[128:])
+
+    loop = aio.get_running_loop()
+    tasks: set[Any] = set()
+    server = await loop.create_server(Answer, *ANYWHERE)
+    yield port_of(server)
+    server.close()
+
+
 @asynccontextmanager
 async def connect_and_close(aio: ModuleType) -> AsyncIterator[int]:
     """a client connects, the server closes in `connection_made`, the client sees it; one connection"""
@@ -169,6 +198,8 @@ def add_echo(kind: str, serve: Serve, one: Target, fifty: Target, share: float) 
 
 add_echo("protocol", protocol_echo, Target(1.15), Target(1.15, floor=0.95), share=1)
 add_echo("streams", streams_echo, Target(1.6, alone=False), Target(2.0, floor=0.75, alone=False), share=0.5)
+
+add("answers to 50 connections", answers, Load("tcp", 4_000, 50, sleeps=True), Target(1.3))
 
 LINES = Load("tcp", messages=100, size=CHUNK, line=64)
 

@@ -26,9 +26,6 @@ const MOST: Duration = Duration::from_micros(50);
 /// So many measured sends make a mean.
 const SAMPLE: u32 = 64;
 
-/// While there is no doubt, one of so many sends is measured.
-const MEASURED: u32 = 16;
-
 /// After so many means in a row in favour of the end of the turn it is compared again.
 const TRUSTED: u32 = 128;
 
@@ -83,14 +80,11 @@ impl Pace {
         self.count += count;
         self.spent += spent.min(MOST * count);
         if self.count < SAMPLE {
-            // While one way is compared with the other, every send is measured.
-            self.skip = if self.trusted == 0 { MEASURED - 1 } else { 0 };
             return;
         }
         let mean = std::mem::take(&mut self.spent) / std::mem::take(&mut self.count);
         if !self.defers {
-            (self.at_once, self.at_end, self.trusted) = (mean, None, 0);
-            self.defers = true;
+            (self.at_once, self.at_end, self.trusted, self.defers) = (mean, None, 0, true);
             return;
         }
         let at_end = self.at_end.map_or(mean, |before| (before * 3 + mean) / 4);
