@@ -314,3 +314,24 @@ def test_what_comes_between_a_large_message_and_its_reader(parity, what):
             case(data + await read_pieces(reader, len(message) - len(data)) == message)
 
     parity(body)
+
+
+@pytest.mark.parametrize("what", ["close", "abort", "pause_reading"])
+def test_a_large_message_that_came_before_the_end(parity, what):
+    """In the same turn: the timer's callback comes after the transport's."""
+
+    async def body(case):
+        async with stream(package(case)) as (reader, writer, peer):
+            for _ in range(3):
+                reading = asyncio.ensure_future(read_pieces(reader, PIECE))
+                await turns(2)
+                await peer.write(LARGE[:PIECE])
+                case(await reading == LARGE[:PIECE])
+            reading = asyncio.ensure_future(reader.read(PIECE))
+            await turns(2)
+            await peer.write(LARGE[:PIECE])
+            asyncio.get_running_loop().call_later(0, getattr(writer.transport, what))
+            received = await asyncio.wait_for(reading, 10)
+            case(LARGE.startswith(received), len(received) > 0)
+
+    parity(body)

@@ -89,6 +89,21 @@ impl TlsTransport {
         Ok((!data.as_bytes().is_empty()).then_some(Fetched { data, rest }))
     }
 
+    /// Hands what was left to a coroutine to the protocol, before the connection is closed or paused: it had come by
+    /// then, and the coroutine finds it in its reader.
+    pub(super) fn read_left(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let own = this.get();
+        if !own.can_fetch(py) {
+            return Ok(());
+        }
+        let Some(Lower::Socket(socket)) = own.lower(py) else { return Ok(()) };
+        match SocketTransport::fetch_lent(socket.bind(py), |input| own.take_in(py, input))? {
+            Some(()) => Self::read_some(this),
+            None => Ok(()),
+        }
+    }
+
     /// What [`advance`](Self::advance) does may call the program, which is not for the coroutine's step.
     #[cold]
     fn advance_later(this: &Bound<'_, Self>) -> PyResult<()> {

@@ -57,12 +57,14 @@ impl TlsTransport {
     /// Closes the connection when what is buffered has been sent and the peer has agreed, or `ssl_shutdown_timeout` is
     /// over. The protocol's `connection_lost(None)` is called in a later turn.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::read_left(slf)?;
         Self::start_shutdown(slf)
     }
 
     /// Closes the connection without sending what is buffered. `connection_lost(None)` is called in a later turn.
     #[pyo3(name = "abort")]
     fn abort_method(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::read_left(slf)?;
         Self::abort(slf, None)
     }
 
@@ -84,8 +86,10 @@ impl TlsTransport {
     }
 
     /// Stops receiving: `data_received` is not called until `resume_reading()`.
-    fn pause_reading(&self, py: Python<'_>) {
-        self.change(py, |flags| flags.reading_paused = true);
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::read_left(slf)?;
+        slf.get().change(slf.py(), |flags| flags.reading_paused = true);
+        Ok(())
     }
 
     /// Receives again, from the next turn on. Does nothing if it is not paused.
