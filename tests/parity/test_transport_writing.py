@@ -157,6 +157,9 @@ def test_flow_control(parity):
             case(transport.get_write_buffer_limits())
             transport.set_write_buffer_limits(low=100)
             case(transport.get_write_buffer_limits())
+            for high in (1 << 70, float("inf"), 4000.0):
+                transport.set_write_buffer_limits(high, 100.0)
+                case(int(transport.get_write_buffer_limits()[0]))
             case.raised(transport.set_write_buffer_limits, high=1, low=2)
             case.raised(transport.set_write_buffer_limits, high=-1)
             transport.write(bytes(MUCH))

@@ -14,6 +14,7 @@ use super::{Phase, TlsProtocol, TlsTransport};
 use crate::asyncio;
 use crate::ffi::method::{CallArguments, FastMethod};
 use crate::loop_ref::LoopCore;
+use crate::transports::mark::mark;
 
 /// `TlsTransport.write`.
 pub(crate) struct Write;
@@ -117,7 +118,11 @@ impl TlsTransport {
     ///
     /// Raises ValueError unless high >= low >= 0.
     #[pyo3(signature = (high=None, low=None))]
-    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        #[pyo3(from_py_with = mark)] high: Option<i64>,
+        #[pyo3(from_py_with = mark)] low: Option<i64>,
+    ) -> PyResult<()> {
         Self::set_limits(slf, high, low)
     }
 
@@ -138,7 +143,11 @@ impl TlsTransport {
     ///
     /// Raises ValueError unless high >= low >= 0.
     #[pyo3(signature = (high=None, low=None))]
-    fn set_read_buffer_limits(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+    fn set_read_buffer_limits(
+        slf: &Bound<'_, Self>,
+        #[pyo3(from_py_with = mark)] high: Option<i64>,
+        #[pyo3(from_py_with = mark)] low: Option<i64>,
+    ) -> PyResult<()> {
         slf.get().read_marks.set(slf.py(), marks(high, low, READ_HIGH)?);
         Self::control_lower_reading(slf)
     }

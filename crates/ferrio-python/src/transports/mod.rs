@@ -12,6 +12,7 @@
 //! | [`native`] | protocols of our own, which get their data in Rust |
 //! | [`endpoint`] | who closes the descriptor |
 //! | [`source`] | the descriptor's registration with the reactor |
+//! | [`mark`](mod@mark) | the sizes at which a producer pauses and goes on |
 //! | [`chunk`] | bytes that wait to be sent |
 //! | [`attributes`] | what programs read although it is private |
 //! | [`address`] | addresses as Python knows them |
@@ -31,6 +32,7 @@ pub(crate) mod chunk;
 mod datagram;
 mod endpoint;
 pub(crate) mod log;
+pub(crate) mod mark;
 pub(crate) mod native;
 mod pipe;
 pub(crate) mod protocol;

@@ -9,6 +9,7 @@ use pyo3::types::PyString;
 use super::DatagramTransport;
 use crate::asyncio;
 use crate::loop_ref::LoopCore;
+use crate::transports::mark::mark;
 use crate::transports::transport::{DescriptorTransport, Shown};
 
 #[pymethods]
@@ -74,7 +75,11 @@ impl DatagramTransport {
     ///
     /// Raises ValueError unless high >= low >= 0.
     #[pyo3(signature = (high=None, low=None))]
-    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        #[pyo3(from_py_with = mark)] high: Option<i64>,
+        #[pyo3(from_py_with = mark)] low: Option<i64>,
+    ) -> PyResult<()> {
         Self::set_limits(slf, high, low)
     }
 

@@ -30,6 +30,7 @@ use crate::ffi::runnable::Job;
 use crate::loop_ref::LoopCore;
 use crate::os_error::os_error;
 use crate::transports::chunk::{Chunk, check_sendable};
+use crate::transports::mark::mark;
 use crate::transports::transport::{DescriptorTransport, Transport};
 
 /// After so many writes to a lost connection the log is told, as asyncio's constant of a longer name says.
@@ -296,7 +297,11 @@ impl WritePipeTransport {
     ///
     /// Raises ValueError unless high >= low >= 0.
     #[pyo3(signature = (high=None, low=None))]
-    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        #[pyo3(from_py_with = mark)] high: Option<i64>,
+        #[pyo3(from_py_with = mark)] low: Option<i64>,
+    ) -> PyResult<()> {
         let limits = Limits::new(high, low).map_err(|error| PyValueError::new_err(error.to_string()))?;
         slf.get().output.with(slf.py(), |output| output.flow.set_limits(limits));
         Self::output_grew(slf)
