@@ -216,6 +216,15 @@ def test_a_socket_that_is_given(parity):
     parity(body)
 
 
+def test_a_socket_that_is_given_stays_open_if_there_is_no_protocol(parity):
+    async def body(case):
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            case(await outcome(case.loop.create_datagram_endpoint(lambda: 1 // 0, sock=sock)))
+            case(sock.fileno() >= 0)
+
+    parity(body)
+
+
 @pytest.mark.ferrio_only("asyncio takes a peer without a name for none")
 def test_one_of_a_pair_needs_no_address(parity):
     async def body(case):

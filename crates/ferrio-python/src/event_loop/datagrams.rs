@@ -46,17 +46,18 @@ impl EventLoop {
         let event_loop = WeakLoop::new(slf)?;
         let wish = Wish { local_addr, remote_addr, family, proto, flags, reuse_port, allow_broadcast };
         Coroutine::new(slf.py(), "BaseEventLoop.create_datagram_endpoint", async move {
-            let (socket, remote) = match sock {
-                Some(sock) => {
-                    Python::attach(|py| wish.check_socket(sock.bind(py)))?;
-                    (OpenSocket::new(sock), None)
-                }
-                None => {
-                    let candidates = wish.candidates(&event_loop).await?;
-                    Python::attach(|py| wish.open_first(py, candidates))?
-                }
+            let Some(sock) = sock else {
+                let candidates = wish.candidates(&event_loop).await?;
+                let (socket, remote) = Python::attach(|py| wish.open_first(py, candidates))?;
+                let protocol = Python::attach(|py| call0(protocol_factory.bind(py)).map(Bound::unbind))?;
+                return endpoint(&event_loop, protocol, socket, remote, &wish).await;
             };
-            endpoint(&event_loop, protocol_factory, socket, remote, &wish).await
+            // The socket is the program's until there is a protocol for it.
+            let protocol = Python::attach(|py| {
+                wish.check_socket(sock.bind(py))?;
+                call0(protocol_factory.bind(py)).map(Bound::unbind)
+            })?;
+            endpoint(&event_loop, protocol, OpenSocket::new(sock), None, &wish).await
         })
     }
 }
@@ -264,7 +265,7 @@ impl Wish {
 /// Gives a datagram socket a protocol and a transport; returns both once `connection_made` has been called.
 async fn endpoint(
     event_loop: &WeakLoop,
-    factory: Py<PyAny>,
+    protocol: Py<PyAny>,
     socket: OpenSocket,
     remote: Option<Py<PyAny>>,
     wish: &Wish,
@@ -272,7 +273,7 @@ async fn endpoint(
     let (waiter, transport) = Python::attach(|py| {
         let this = event_loop.get(py)?;
         let context = context::copy_current(py)?;
-        let protocol = call0(factory.bind(py))?;
+        let protocol = protocol.into_bound(py);
         let waiter = Bound::new(py, Future::new(py, EventLoop::loop_ref(&this))?)?;
         let (core, sock) = (this.as_super(), socket.get(py)?.clone());
         let kept = Some(waiter.clone().unbind());
