@@ -387,3 +387,52 @@ def test_a_finalizer_meets_errors(name, package, work, error):
         """,
     )
     assert (printed, complaints, status) == ([error], "", 0)
+
+
+@pytest.mark.parametrize("name", ["asyncio", "ferrio"])
+@pytest.mark.parametrize("work", ["in_tasks()", "in_callbacks()", "in_done_callbacks()"])
+def test_a_daemon_thread_runs_a_loop_when_the_interpreter_ends(name, work):
+    """Before Python 3.14 such a thread is ended inside of the Python code that it runs, which unwound through Rust."""
+    printed, complaints, status = run_script(
+        name,
+        f"""
+        def spin():
+            for _ in range(10_000):
+                pass
+            busy.set()
+
+        async def in_tasks():
+            while True:
+                spin()
+                await asyncio.sleep(0)
+
+        async def in_callbacks():
+            loop = asyncio.get_running_loop()
+
+            def again(one, two, three):
+                spin()
+                loop.call_soon(again, one, two, three)
+
+            again(1, 2, 3)
+            await loop.create_future()
+
+        async def in_done_callbacks():
+            loop = asyncio.get_running_loop()
+
+            def again(future):
+                spin()
+                future = loop.create_future()
+                future.add_done_callback(again)
+                future.set_result(None)
+
+            again(None)
+            await loop.create_future()
+
+        busy = threading.Event()
+        loop = new_event_loop()
+        threading.Thread(target=loop.run_until_complete, args=({work},), daemon=True).start()
+        busy.wait()
+        print("end")
+        """,
+    )
+    assert (printed, complaints, status) == (["end"], "", 0)

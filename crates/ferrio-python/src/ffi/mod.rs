@@ -13,6 +13,7 @@
 //! | [`coroutine`] | `send` and `throw` on a coroutine without a method call |
 //! | [`await_method`] | an `__await__` that differs by who calls it |
 //! | [`call`] | vectorcalls without argument tuples |
+//! | [`staying`] | calls from which a thread may not come back |
 //! | [`await_slots`] | `await` without trampolines |
 //! | [`send_slots`] | the slots by which a coroutine is driven |
 //! | [`async_function`] | `async def` functions whose body is Rust |
@@ -61,5 +62,6 @@ pub(crate) mod refcount;
 pub(crate) mod runnable;
 pub(crate) mod send_slots;
 pub(crate) mod snapshot;
+mod staying;
 pub(crate) mod stop_iteration;
 pub(crate) mod thread;
