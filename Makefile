@@ -84,7 +84,8 @@ handshakes: develop ## 50,000 TLS handshakes: memory is flat; HANDSHAKES=5000
 # test_out_of_descriptors of servers: valgrind keeps the limit of descriptors by itself, and closes the connection that was
 # accepted beyond it, where the kernel leaves it in the queue.
 MEMCHECK = $(addprefix tests/parity/test_,transport*.py connections.py servers.py sock*.py datagrams.py pipe*.py sendfile.py \
-  stream*.py tls.py tls_closing.py tls_flow.py tls_protocols.py tls_streams.py)
+  stream*.py tls.py tls_closing.py tls_flow.py tls_protocols.py tls_streams.py) \
+  tests/test_deferred_sends.py
 MEMCHECK_OPTIONS = --only module -k "not two_gib" --deselect tests/parity/test_servers.py::test_out_of_descriptors
 memcheck: develop ## the Python tests of the transports under valgrind
 	FERRIO_SLOWDOWN=50 PYTHONMALLOC=malloc valgrind --error-exitcode=99 --leak-check=no --num-callers=30 \
