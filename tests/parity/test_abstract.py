@@ -5,6 +5,7 @@ import contextlib
 import inspect
 
 import pytest
+from support.loops import since
 
 import ferrio
 
@@ -43,6 +44,7 @@ COROUTINE_FUNCTIONS = [
 ]
 
 
+@pytest.mark.skipif(not since(3, 12), reason="there the coroutine is that of an `async def` of EventLoop's, around it")
 @pytest.mark.parametrize("name", COROUTINE_FUNCTIONS)
 def test_coroutines_have_the_names_of_asyncio(name):
     """They are in warnings of what was never awaited, which programs filter by them, and in how tasks are shown."""

@@ -43,6 +43,7 @@ def test_what_a_loop_is_needed_for(parity):
     assert recorded == [("RuntimeError", "no running event loop"), True, True, [True] * 3]
 
 
+@pytest.mark.asyncio_since("3.14", "a loop that goes on when somebody has tried to run it again")
 def test_a_loop_in_a_loop(parity):
     def body(case):
         with contextlib.closing(type(case.loop)()) as other:
