@@ -85,6 +85,7 @@ def test_with_no_time_a_coroutine_does_not_begin(parity):
     parity(body)
 
 
+@pytest.mark.asyncio_since("3.13", "the context of an error that comes instead of the cancellation")
 @pytest.mark.parametrize("timeout", [0, 0.0001])
 @pytest.mark.parametrize("ends", ["result", "failure", "cancellation"])
 def test_who_takes_its_time_to_be_cancelled(parity, timeout, ends):

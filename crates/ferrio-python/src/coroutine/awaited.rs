@@ -124,11 +124,14 @@ impl Awaited {
 /// `yield`.
 #[cold]
 fn no_iterator(object: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyErr {
-    let (Ok(class), Ok(name)) = (object.get_type().name(), other.get_type().name()) else {
+    let is_new = other.py().version_info() >= (3, 15);
+    let class = object.get_type().fully_qualified_name();
+    let name = if is_new { other.get_type().fully_qualified_name() } else { other.get_type().name() };
+    let (Ok(class), Ok(name)) = (class, name) else {
         return PyTypeError::new_err("__await__() returned no iterator");
     };
     let is_coroutine = coroutine::is_native(other) || coroutine::is_awaitable_generator(other);
-    PyTypeError::new_err(match other.py().version_info() >= (3, 15) {
+    PyTypeError::new_err(match is_new {
         true if is_coroutine => format!("{class}.__await__() must return an iterator, not coroutine"),
         true => format!("{class}.__await__() must return an iterator, not {name}"),
         false if is_coroutine => "__await__() returned a coroutine".to_owned(),

@@ -104,6 +104,17 @@ impl Coroutine {
         self.is_in(py, Stage::Suspended)
     }
 
+    /// What `inspect.getcoroutinestate()` returns, as Python 3.15 asks for it.
+    #[getter]
+    fn cr_state(&self, py: Python<'_>) -> &'static str {
+        match self.stage.get(py) {
+            Stage::Created => "CORO_CREATED",
+            Stage::Running => "CORO_RUNNING",
+            Stage::Suspended => "CORO_SUSPENDED",
+            Stage::Finished => "CORO_CLOSED",
+        }
+    }
+
     /// A code object with the name of the function, and nothing in it.
     #[getter]
     fn cr_code<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
