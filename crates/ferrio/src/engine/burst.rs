@@ -58,7 +58,7 @@ struct Pace {
     spent: Duration,
     /// What a send at once costs.
     at_once: Duration,
-    /// What one at the end of the turn costs: half of it is the last means'.
+    /// What one at the end of the turn costs: a quarter of it is the last mean.
     at_end: Option<Duration>,
     /// Means in favour of the end of the turn since the last comparison.
     trusted: u32,
@@ -77,7 +77,7 @@ impl Pace {
 
     /// Takes note of what `count` sends took, made in the present way.
     fn record(&mut self, count: u32, spent: Duration) {
-        self.count += count;
+        self.count = self.count.saturating_add(count);
         self.spent += spent.min(MOST * count);
         if self.count < SAMPLE {
             return;
