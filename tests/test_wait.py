@@ -45,6 +45,16 @@ def test_what_cannot_be_waited_for(parity):
 
 
 @pytest.mark.asyncio_since("3.12", "generators of futures")
+def test_an_iterator_of_nothing(parity):
+    """It is true, as an empty list is not, and would be waited for in vain."""
+
+    async def body(case):
+        await waited(case, iter([]))
+
+    assert parity(body)[0] == [("AssertionError", "Set of Futures is empty.")]
+
+
+@pytest.mark.asyncio_since("3.12", "generators of futures")
 def test_a_generator_that_raises(parity):
     async def body(case):
         def generator():

@@ -1,6 +1,6 @@
 //! `wait`, and what it waits for.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PySet, PyTuple};
@@ -129,13 +129,17 @@ impl Mode {
     }
 }
 
-/// The members of `set(fs)`.
+/// The members of `set(fs)`, of which there is at least one.
 fn distinct<'py>(fs: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
     let futures: Vec<_> = fs.py().get_type::<PySet>().call1((fs,))?.cast_into::<PySet>()?.iter().collect();
     for future in &futures {
         if Future::native(future).is_none() && iscoroutine(future)? {
             return Err(PyTypeError::new_err("Passing coroutines is forbidden, use tasks explicitly."));
         }
+    }
+    // An iterator is true, whatever comes of it.
+    if futures.is_empty() {
+        return Err(PyAssertionError::new_err("Set of Futures is empty."));
     }
     Ok(futures)
 }
