@@ -165,6 +165,28 @@ class TestOverASocket:
 
         assert parity(body)[0] == [True]
 
+    @pytest.mark.ferrio_only("asyncio's leaves it behind what was read")
+    @pytest.mark.parametrize("kind", ["file", "memory"])
+    def test_cancelled_before_anything_is_sent(self, parity, kind):
+        async def body(case):
+            loop = asyncio.get_running_loop()
+            with a_file() as file, tcp_pair() as (ours, theirs):
+                shrink(ours, theirs)
+                with contextlib.suppress(BlockingIOError):
+                    while ours.send(bytes(MUCH)):
+                        pass
+                source = file if kind == "file" else io.BytesIO(CONTENT)
+                sending = asyncio.ensure_future(loop.sock_sendfile(ours, source, 100))
+                while kind == "memory" and source.tell() != len(CONTENT):
+                    await asyncio.sleep(0)
+                await turns()
+                sending.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await sending
+                case(source.tell())
+
+        assert parity(body)[0] == [100]
+
     @pytest.mark.ferrio_only("asyncio sends from whatever has the file's number now")
     def test_a_file_that_is_closed_meanwhile(self, parity):
         async def body(case):

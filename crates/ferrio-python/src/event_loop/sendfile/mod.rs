@@ -3,8 +3,8 @@
 //! `sendfile(2)` does the work where it can, in portions, so that a fast peer does not keep the loop's turn. Where it
 //! cannot, for what is no regular file, the file is read by its own `readinto` in a thread, and what it read is sent.
 //!
-//! Either way the file's position is behind what was sent when the coroutine ends, however it ends. (asyncio leaves it
-//! where it was if the coroutine is cancelled.)
+//! Either way the file's position is behind what was sent when the coroutine ends, however it ends; where it is read, a
+//! chunk of which a part was sent counts as not sent. (asyncio leaves it where it was if the coroutine is cancelled.)
 //!
 //! | file | noun |
 //! |---|---|

@@ -68,9 +68,9 @@ impl Reading {
         self.left = self.left.map(|left| left.saturating_sub(chunk));
     }
 
-    /// Has the file go on behind what was sent.
+    /// Has the file go on behind what was sent, in whole chunks; where it began, if nothing was.
     pub(super) fn set_position(&self, py: Python<'_>) -> PyResult<()> {
-        if self.sent == 0 || !self.can_seek {
+        if !self.can_seek {
             return Ok(());
         }
         let position = self.offset.bind(py).add(self.sent)?;
