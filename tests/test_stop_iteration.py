@@ -6,6 +6,7 @@ import sys
 import weakref
 
 import pytest
+from support.scripts import run_script
 
 import ferrio
 
@@ -163,3 +164,17 @@ def test_raised_again(loop):
 def test_copies(loop):
     stop = ended(loop, 5)
     assert copy.copy(stop).args == (5,)
+
+
+def test_all_objects():
+    """Who looks through all objects that the collector knows finds none that is not whole."""
+    script = """
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+        future.set_result([1])
+        assert await future == [1]
+
+    asyncio.run(main(), loop_factory=new_event_loop)
+    print(sum(len(list(found)) > 0 for found in gc.get_objects() if type(found) is tuple) > 0)
+    """
+    assert run_script("ferrio", script) == (["True"], "", 0)

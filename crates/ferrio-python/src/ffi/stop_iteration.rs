@@ -110,7 +110,8 @@ const MOST_FREE: usize = 16;
 
 static FREE: GilCell<Vec<Free>> = GilCell::new(Vec::new());
 
-/// Memory whose object is gone: without a value, in its tuple of arguments neither, and with nothing else.
+/// Memory whose object is gone: without a value, with `None` in its tuple of arguments, and with nothing else. The
+/// collector shows the tuple to whoever asks for all objects.
 struct Free(*mut ffi::PyObject);
 
 // SAFETY: a pointer that nobody else has, used with the interpreter lock held.
@@ -126,6 +127,7 @@ impl Brief {
         unsafe {
             ffi::PyObject_Init(object, class);
             let fields = object.cast::<ffi::PyStopIterationObject>();
+            ffi::Py_DECREF(ffi::PyTuple_GET_ITEM((*fields).args, 0));
             ffi::PyTuple_SET_ITEM((*fields).args, 0, value.clone().into_ptr());
             (*fields).value = value.into_ptr();
             // The collector stops following a tuple in which it has found nothing to follow.
@@ -191,7 +193,7 @@ impl Brief {
                 ffi::PyObject_GC_UnTrack(object.cast());
                 let arguments = (*fields).args;
                 let argument = ffi::PyTuple_GET_ITEM(arguments, 0);
-                ffi::PyTuple_SET_ITEM(arguments, 0, ptr::null_mut());
+                ffi::PyTuple_SET_ITEM(arguments, 0, ffi::Py_NewRef(ffi::Py_None()));
                 let value = std::mem::replace(&mut (*fields).value, ptr::null_mut());
                 FREE.with(py, |free| free.push(Free(object)));
                 ffi::Py_DECREF(class.cast());
