@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::ops::Deref;
 
 use smallvec::SmallVec;
 
@@ -81,7 +82,7 @@ impl<B: AsRef<[u8]>> WriteBuffer<B> {
     }
 
     /// What one system call should send: the first [`MAX_SLICES`] chunks.
-    pub fn slices(&self) -> SmallVec<[IoSlice<'_>; 16]> {
+    pub fn slices(&self) -> impl Deref<Target = [IoSlice<'_>]> {
         let mut slices: SmallVec<[IoSlice<'_>; 16]> =
             self.chunks.iter().take(MAX_SLICES).map(|chunk| IoSlice::new(chunk.as_ref())).collect();
         if let Some(first) = slices.first_mut() {
