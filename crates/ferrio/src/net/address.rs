@@ -19,8 +19,11 @@ pub enum Address {
     Other,
 }
 
-impl From<SocketAddrAny> for Address {
-    fn from(address: SocketAddrAny) -> Self {
+impl Address {
+    /// What the kernel means by no address at all: the end of a Unix socket that was never bound.
+    pub const NAMELESS: Self = Self::Unix(Vec::new());
+
+    pub(super) fn of(address: SocketAddrAny) -> Self {
         match address.address_family() {
             AddressFamily::INET => SocketAddrV4::try_from(address).map_or(Self::Other, Self::V4),
             AddressFamily::INET6 => {
@@ -32,11 +35,6 @@ impl From<SocketAddrAny> for Address {
             _ => Self::Other,
         }
     }
-}
-
-impl Address {
-    /// What the kernel means by no address at all: the end of a Unix socket that was never bound.
-    pub const NAMELESS: Self = Self::Unix(Vec::new());
 
     fn unix(address: &SocketAddrUnix) -> Self {
         let name = match (address.path_bytes(), address.abstract_name()) {

@@ -1,4 +1,4 @@
-//! Sockets and pipes: the calls that move bytes and make connections, and the addresses in between.
+//! Sockets and pipes: the calls that move bytes and accept connections, and the addresses in between.
 //!
 //! | file | noun |
 //! |---|---|
@@ -17,4 +17,4 @@ pub mod socket;
 pub use address::Address;
 pub use batch::Batch;
 pub use pipe::PipeKind;
-pub use socket::{Kind, Transfer};
+pub use socket::Transfer;

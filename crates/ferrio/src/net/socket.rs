@@ -11,10 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{
-    self, AddressFamily, Protocol, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
-    ipproto, sockopt,
-};
+use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, sockopt};
 
 use super::Address;
 use crate::sys::receive_scattered;
@@ -27,26 +24,6 @@ pub enum Transfer {
     Done(usize),
     /// None could be moved now.
     WouldBlock,
-}
-
-/// What kind of socket a descriptor is, in the numbers of the operating system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// The address family, `AF_INET` for one.
-    pub family: i32,
-    /// The type, `SOCK_STREAM` for one.
-    pub kind: i32,
-    /// The protocol, 0 for the only one of its family and type.
-    pub protocol: i32,
-}
-
-impl Kind {
-    /// Whether this is TCP, over whichever version of IP.
-    pub fn is_tcp(self) -> bool {
-        matches!(self.family, libc::AF_INET | libc::AF_INET6)
-            && self.kind == libc::SOCK_STREAM
-            && matches!(self.protocol, 0 | libc::IPPROTO_TCP)
-    }
 }
 
 pub(super) fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
@@ -116,7 +93,7 @@ pub fn recv_scattered(
 #[inline]
 pub fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<(usize, Address)>> {
     match retry(|| net::recvfrom(socket, &mut *buffer, RecvFlags::DONTWAIT)) {
-        Ok((_, count, sender)) => Ok(Some((count, sender.map_or(Address::NAMELESS, Address::from)))),
+        Ok((_, count, sender)) => Ok(Some((count, sender.map_or(Address::NAMELESS, Address::of)))),
         Err(Errno::AGAIN) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -183,60 +160,10 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// was quicker, and errors of the network.
 pub fn accept(socket: BorrowedFd<'_>) -> io::Result<Option<(OwnedFd, Address)>> {
     match retry(|| net::acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)) {
-        Ok((connection, peer)) => Ok(Some((connection, peer.map_or(Address::NAMELESS, Address::from)))),
+        Ok((connection, peer)) => Ok(Some((connection, peer.map_or(Address::NAMELESS, Address::of)))),
         Err(Errno::AGAIN) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Makes a socket, non-blocking and closed on exec.
-///
-/// # Errors
-///
-/// What `socket` reports: `EMFILE`, `EAFNOSUPPORT` for two.
-pub fn open(kind: Kind) -> io::Result<OwnedFd> {
-    let family = u16::try_from(kind.family).map_err(|_| Errno::AFNOSUPPORT)?;
-    let family = AddressFamily::from_raw(family);
-    let protocol = match kind.protocol {
-        libc::IPPROTO_TCP => Some(ipproto::TCP),
-        number => u32::try_from(number).ok().and_then(std::num::NonZeroU32::new).map(Protocol::from_raw),
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket_type = SocketType::from_raw(u32::try_from(kind.kind).map_err(|_| Errno::INVAL)?);
-    Ok(net::socket_with(family, socket_type, flags, protocol)?)
-}
-
-/// Begins to connect; true if the connection stands already. Otherwise the socket becomes writable when it is decided,
-/// and [`take_error`] tells how.
-///
-/// # Errors
-///
-/// What `connect` reports, other than that it goes on.
-pub fn connect(socket: BorrowedFd<'_>, address: &SocketAddr) -> io::Result<bool> {
-    match net::connect(socket, address) {
-        Ok(()) => Ok(true),
-        // An interrupted connect goes on as well.
-        Err(Errno::INPROGRESS | Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Gives the socket a local address.
-///
-/// # Errors
-///
-/// What `bind` reports, `EADDRINUSE` and `EADDRNOTAVAIL` for two.
-pub fn bind(socket: BorrowedFd<'_>, address: &SocketAddr) -> io::Result<()> {
-    Ok(net::bind(socket, address)?)
-}
-
-/// The error that is pending on the socket, and takes it away.
-///
-/// # Errors
-///
-/// What asking reports; the pending error is the value.
-pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
-    Ok(sockopt::socket_error(socket)?.err().map(io::Error::from))
 }
 
 /// Has small writes sent at once, without waiting for the peer to acknowledge earlier ones.
@@ -254,7 +181,7 @@ pub fn set_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// What `getsockname` reports.
 pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<Address> {
-    Ok(net::getsockname(socket)?.into())
+    Ok(Address::of(net::getsockname(socket)?))
 }
 
 /// The address of the other end.
@@ -263,5 +190,5 @@ pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<Address> {
 ///
 /// What `getpeername` reports, `ENOTCONN` if there is none any more.
 pub fn peer_address(socket: BorrowedFd<'_>) -> io::Result<Address> {
-    Ok(net::getpeername(socket)?.map_or(Address::NAMELESS, Address::from))
+    Ok(net::getpeername(socket)?.map_or(Address::NAMELESS, Address::of))
 }
