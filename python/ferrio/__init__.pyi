@@ -1,7 +1,8 @@
 import asyncio
 
 # Future, Task, Handle and the streams are asyncio's own classes to a type checker, as they are to isinstance(): what a
-# program, a library and a loop of whatever make hand each other is one type.
+# program, a library and a loop of whatever make hand each other is one type. Its submodules, such as the one that has
+# subprocess.PIPE, are found under the name ferrio as well.
 from asyncio import (
     AbstractEventLoop as AbstractEventLoop,
     AbstractServer as AbstractServer,
@@ -32,11 +33,39 @@ from asyncio import (
     TimerHandle as TimerHandle,
     Transport as Transport,
     WriteTransport as WriteTransport,
+    base_events as base_events,
+    base_futures as base_futures,
+    base_subprocess as base_subprocess,
+    base_tasks as base_tasks,
+    constants as constants,
+    coroutines as coroutines,
+    events as events,
+    exceptions as exceptions,
+    format_helpers as format_helpers,
+    futures as futures,
     get_event_loop as get_event_loop,
     get_event_loop_policy as get_event_loop_policy,
     get_running_loop as get_running_loop,
+    locks as locks,
+    log as log,
+    mixins as mixins,
+    protocols as protocols,
+    queues as queues,
+    runners as runners,
+    selector_events as selector_events,
     set_event_loop as set_event_loop,
     set_event_loop_policy as set_event_loop_policy,
+    sslproto as sslproto,
+    staggered as staggered,
+    streams as streams,
+    subprocess as subprocess,
+    taskgroups as taskgroups,
+    tasks as tasks,
+    threads as threads,
+    timeouts as timeouts,
+    transports as transports,
+    trsock as trsock,
+    unix_events as unix_events,
 )
 from asyncio.events import _get_running_loop as _get_running_loop, _set_running_loop as _set_running_loop
 from asyncio.tasks import (

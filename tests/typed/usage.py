@@ -47,7 +47,7 @@ async def streams() -> None:
     assert_type(await reader.readuntil((b"\n", b"\r")), bytes)
     writer.write(b"data")
     await writer.drain()
-    process = await asyncio.create_subprocess_exec("true", stdout=-1)
+    process = await asyncio.create_subprocess_exec("true", stdout=asyncio.subprocess.PIPE)
     assert_type(await process.wait(), int)
 
 
