@@ -202,6 +202,17 @@ class TestConnecting:
 
         assert parity(body)[0] == [("ConnectionRefusedError", "[Errno 111] Connect call failed "), 111]
 
+    def test_an_address_is_any_sequence(self, parity):
+        async def body(case):
+            loop = asyncio.get_running_loop()
+            with listening() as server, client() as sock:
+                await loop.sock_connect(sock, list(server.getsockname()))
+                case(sock.getpeername() == server.getsockname())
+            with client() as sock:
+                case(await outcome(loop.sock_connect(sock, ["127.0.0.1"])))
+
+        assert parity(body)[0] == [True, ("ValueError", "not enough values to unpack (expected 2, got 1)")]
+
     def test_a_name_is_resolved(self, parity):
         async def body(case):
             loop = asyncio.get_running_loop()

@@ -7,6 +7,7 @@
 
 use std::time::Instant;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PySlice, PyString, PyTuple};
@@ -235,8 +236,11 @@ pub(super) async fn ensure_resolved(
             return Ok(Answer::Given(address.clone().unbind()));
         }
         let (kind, protocol) = (sock.getattr(intern!(py, "type"))?, sock.getattr(intern!(py, "proto"))?);
-        let (host, port): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
-            address.get_item(PySlice::new(py, 0, 2, 1))?.extract()?;
+        // Any sequence, as for asyncio.
+        let pair = address.get_item(PySlice::new(py, 0, 2, 1))?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let [host, port] = <[Bound<'_, PyAny>; 2]>::try_from(pair).map_err(|pair| {
+            PyValueError::new_err(format!("not enough values to unpack (expected 2, got {})", pair.len()))
+        })?;
         let rest = address.get_item(PySlice::new(py, 2, isize::MAX, 1))?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let known = [&host, &port, &family, &kind, &protocol].map(Clone::clone);
         let info = asyncio::ipaddr_info(py)?.call1(tuple_of(py, known.into_iter().chain(rest))?)?;
