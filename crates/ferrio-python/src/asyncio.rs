@@ -117,11 +117,14 @@ imported! {
 const MODULES: &[&str] = &[
     "_socket",
     "asyncio",
+    "asyncio.base_events",
     "asyncio.coroutines",
     "asyncio.events",
     "asyncio.futures",
     "asyncio.queues",
+    "asyncio.runners",
     "asyncio.tasks",
+    "asyncio.unix_events",
     "builtins",
     "concurrent.futures",
     "ferrio",
@@ -129,12 +132,8 @@ const MODULES: &[&str] = &[
     "inspect",
     "io",
     "os",
-    "signal",
-    "socket",
     "ssl",
-    "subprocess",
     "sys",
-    "threading",
     "warnings",
     "weakref",
 ];
@@ -149,6 +148,16 @@ static REMEMBERED: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 /// `ImportError` if there is none.
 pub(crate) fn module<'py>(py: Python<'py>, name: &'static str) -> PyResult<Bound<'py, PyModule>> {
     py.import(name).or_else(|error| remembered(py, name).ok_or(error))
+}
+
+/// A module that asyncio's own module `user` uses, as that has it. Who replaces what the system's modules are made of,
+/// as eventlet does with sockets and threads, hands asyncio the originals so; tests hand it their doubles.
+///
+/// # Errors
+///
+/// `AttributeError` if it has none.
+pub(crate) fn module_used_by<'py>(user: &'static str, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+    module(name.py(), user)?.getattr(name)
 }
 
 #[cold]

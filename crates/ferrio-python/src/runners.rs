@@ -236,11 +236,11 @@ impl Interrupts {
     /// Installs a handler, if this is the main thread and nobody else handles the signal.
     fn install<'py>(event_loop: &Bound<'py, PyAny>, task: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Self>>> {
         let py = task.py();
-        let threading = asyncio::module(py, "threading")?;
+        let threading = asyncio::module_used_by("asyncio.runners", intern!(py, "threading"))?;
         if !threading.call_method0("current_thread")?.is(&threading.call_method0("main_thread")?) {
             return Ok(None);
         }
-        let signal = asyncio::module(py, "signal")?;
+        let signal = asyncio::module_used_by("asyncio.runners", intern!(py, "signal"))?;
         let sigint = signal.getattr("SIGINT")?;
         if !signal.call_method1("getsignal", (&sigint,))?.is(&signal.getattr("default_int_handler")?) {
             return Ok(None);
@@ -258,7 +258,7 @@ impl Interrupts {
     /// Brings the interpreter's handler back, unless the program has installed one of its own meanwhile.
     fn remove(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
-        let signal = asyncio::module(py, "signal")?;
+        let signal = asyncio::module_used_by("asyncio.runners", intern!(py, "signal"))?;
         let sigint = signal.getattr("SIGINT")?;
         if signal.call_method1("getsignal", (&sigint,))?.is(this) {
             signal.call_method1("signal", (sigint, signal.getattr("default_int_handler")?))?;

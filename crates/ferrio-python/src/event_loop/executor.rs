@@ -135,7 +135,11 @@ impl Shutdown {
         };
         let keywords = PyDict::new(py);
         keywords.set_item("target", PyCFunction::new_closure(py, None, None, join)?)?;
-        let thread = asyncio::module(py, "threading")?.call_method("Thread", (), Some(&keywords))?;
+        let thread = asyncio::module_used_by("asyncio.base_events", intern!(py, "threading"))?.call_method(
+            "Thread",
+            (),
+            Some(&keywords),
+        )?;
         thread.call_method0("start")?;
         Ok(Some((Self { executor, thread: thread.unbind(), timer }, done.into_any().unbind())))
     }

@@ -42,7 +42,7 @@ impl EventLoop {
         // Two of the same: the engine queues one, this class says what is handled. Both predecessors go here.
         let previous = slf.get().signal_handlers.with(py, |handlers| handlers.insert(number.into(), handle));
         drop((previous, core.engine(py).signals().set(number, queued)));
-        let signal = asyncio::module(py, "signal")?;
+        let signal = signal_module(py)?;
         let installed = (|| {
             signal.call_method1("signal", (number, pyo3::wrap_pyfunction!(ignore, py)?))?;
             // System calls that the handler interrupts go on by themselves.
@@ -63,7 +63,7 @@ impl EventLoop {
         if !Self::forget_signal(slf, number) {
             return Ok(false);
         }
-        let signal = asyncio::module(py, "signal")?;
+        let signal = signal_module(py)?;
         let default = if i32::from(number) == libc::SIGINT { "default_int_handler" } else { "SIG_DFL" };
         let restored = signal.call_method1("signal", (number, signal.getattr(default)?));
         Self::release_wakeup_fd(slf)?;
@@ -186,12 +186,16 @@ fn put_back_wakeup_fd(py: Python<'_>, fd: i32) -> PyResult<i32> {
     }
 }
 
+fn signal_module(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    asyncio::module_used_by("asyncio.unix_events", intern!(py, "signal"))
+}
+
 /// Makes `fd` the wake-up descriptor, -1 for none, and returns the one before.
 fn set_wakeup_fd(py: Python<'_>, fd: i32) -> PyResult<i32> {
     let keywords = PyDict::new(py);
     // A full pipe has a byte for the loop to wake up for: nothing is lost that a warning could help with.
     keywords.set_item(intern!(py, "warn_on_full_buffer"), false)?;
-    asyncio::module(py, "signal")?.call_method("set_wakeup_fd", (fd,), Some(&keywords))?.extract()
+    signal_module(py)?.call_method("set_wakeup_fd", (fd,), Some(&keywords))?.extract()
 }
 
 /// The handler that Python has for a signal that the loop handles: the pipe is told, and that is all.
@@ -204,7 +208,7 @@ fn check_signal(sig: &Bound<'_, PyAny>) -> PyResult<u8> {
     if !sig.is_instance_of::<PyInt>() {
         return Err(PyTypeError::new_err(format!("sig must be an int, not {}", sig.repr()?)));
     }
-    let valid = asyncio::module(py, "signal")?.call_method0("valid_signals")?.contains(sig)?;
+    let valid = signal_module(py)?.call_method0("valid_signals")?.contains(sig)?;
     match sig.extract::<u8>() {
         Ok(number) if valid => Ok(number),
         _ => Err(PyValueError::new_err(format!("invalid signal number {}", sig.str()?))),

@@ -158,7 +158,8 @@ fn fspath<'py>(path: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 
 /// Its class is looked up for every call: programs replace it.
 fn unix_socket(py: Python<'_>, kind: i32) -> PyResult<Bound<'_, PyAny>> {
-    asyncio::module(py, "socket")?.getattr(intern!(py, "socket"))?.call1((libc::AF_UNIX, kind))
+    let module = asyncio::module_used_by("asyncio.unix_events", intern!(py, "socket"))?;
+    module.getattr(intern!(py, "socket"))?.call1((libc::AF_UNIX, kind))
 }
 
 fn bind(path: &Bound<'_, PyAny>) -> PyResult<OpenSocket> {

@@ -93,7 +93,7 @@ fn wait(handle: &Bound<'_, Handle>) -> PyResult<()> {
     let py = handle.py();
     let LoopRef::Ours(core) = &handle.get().loop_ref else { return Ok(()) };
     let sharing = &handle.get().sharing;
-    let event_class = asyncio::module(py, "threading")?.getattr("Event")?;
+    let event_class = asyncio::module_used_by("asyncio.base_events", intern!(py, "threading"))?.getattr("Event")?;
     while matches!(sharing.get(py), Sharing::Running | Sharing::Awaited)
         && core.get().thread.get(py) != current_thread()
     {

@@ -14,7 +14,8 @@ use crate::asyncio;
 /// Not the file of that name, which is not there: a traceback shows no line of it.
 const FILE: &str = "<ferrio>/asyncio/base_events.py";
 
-const SOURCE: &str = "def subprocess_exec(arguments, keywords):\n    return subprocess.Popen(arguments, **keywords)\n";
+const SOURCE: &str =
+    "def subprocess_exec(arguments, keywords):\n    return unix_events.subprocess.Popen(arguments, **keywords)\n";
 
 /// A process.
 ///
@@ -26,7 +27,7 @@ pub(super) fn popen<'py>(arguments: &Bound<'py, PyAny>, keywords: &Bound<'py, Py
     static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let make = || {
         let globals = PyDict::new(py);
-        globals.set_item(intern!(py, "subprocess"), asyncio::module(py, "subprocess")?)?;
+        globals.set_item(intern!(py, "unix_events"), asyncio::module(py, "asyncio.unix_events")?)?;
         let builtins = asyncio::module(py, "builtins")?;
         let code = builtins.call_method1(intern!(py, "compile"), (SOURCE, FILE, "exec"))?;
         builtins.call_method1(intern!(py, "exec"), (code, &globals))?;
