@@ -390,7 +390,20 @@ def test_a_finalizer_meets_errors(name, package, work, error):
 
 
 @pytest.mark.parametrize("name", ["asyncio", "ferrio"])
-@pytest.mark.parametrize("work", ["in_tasks()", "in_callbacks()", "in_done_callbacks()"])
+@pytest.mark.parametrize(
+    "work",
+    [
+        "in_tasks()",
+        "in_callbacks()",
+        "in_done_callbacks()",
+        "in_protocols()",
+        "in_factories()",
+        "in_comparisons()",
+        "in_finalizers()",
+        "in_exception_handlers()",
+        "in_debug_mode()",
+    ],
+)
 def test_a_daemon_thread_runs_a_loop_when_the_interpreter_ends(name, work):
     """Before Python 3.14 such a thread is ended inside of the Python code that it runs, which unwound through Rust."""
     printed, complaints, status = run_script(
@@ -427,6 +440,69 @@ def test_a_daemon_thread_runs_a_loop_when_the_interpreter_ends(name, work):
 
             again(None)
             await loop.create_future()
+
+        class Echo(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def data_received(self, data):
+                spin()
+                self.transport.write(data)
+
+        async def in_protocols():
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(Echo, "127.0.0.1", 0)
+            transport, _ = await loop.create_connection(Echo, *server.sockets[0].getsockname())
+            transport.write(b"x")
+            await loop.create_future()
+
+        async def in_factories():
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(Echo, "127.0.0.1", 0)
+            while True:
+                transport, _ = await loop.create_connection(lambda: spin() or Echo(), *server.sockets[0].getsockname())
+                transport.close()
+
+        class Wild:
+            def __eq__(self, other):
+                spin()
+                return False
+
+            def __del__(self):
+                spin()
+
+            def __call__(self, future):
+                pass
+
+        async def in_comparisons():
+            loop = asyncio.get_running_loop()
+            wild = Wild()
+            while True:
+                future = loop.create_future()
+                future.add_done_callback(wild)
+                future.remove_done_callback(Wild)
+                await asyncio.sleep(0)
+
+        async def in_finalizers():
+            loop = asyncio.get_running_loop()
+            while True:
+                loop.call_soon(Wild(), None)
+                await asyncio.sleep(0)
+
+        async def in_exception_handlers():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda *_: spin())
+            while True:
+                loop.call_soon(int, "x")
+                await asyncio.sleep(0)
+
+        async def in_debug_mode():
+            loop = asyncio.get_running_loop()
+            loop.set_debug(True)
+            busy.set()
+            while True:
+                loop.call_soon(int)
+                await asyncio.sleep(0)
 
         busy = threading.Event()
         loop = new_event_loop()

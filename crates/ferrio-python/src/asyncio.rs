@@ -11,6 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 
 use crate::ffi::call::call0;
+use crate::ffi::staying::stay;
 
 /// Declares `fn name(py) -> PyResult<&Bound<PyAny>>` for an attribute of a module.
 macro_rules! imported {
@@ -269,6 +270,8 @@ exceptions! {
 
 /// Where the Python code stands that called us, for what debug mode shows of the making of an object.
 pub(crate) fn stack_here(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // On whatever thread something is scheduled.
+    stay();
     // There is no frame where a thread that has none calls.
     let frame = module(py, "sys")?.call_method1("_getframe", (0,)).ok();
     extract_stack(py)?.call1((frame,)).map(Bound::unbind)

@@ -23,6 +23,7 @@ use crate::ffi::cell::{GilBound, GilCell, GilCopy};
 use crate::ffi::handled::handling;
 use crate::ffi::raise::settled;
 use crate::ffi::runnable::{self, Job, leave};
+use crate::ffi::staying::stay;
 use crate::ffi::thread::current_thread;
 
 /// What ferrio's own classes know of ferrio's loop.
@@ -222,7 +223,11 @@ impl LoopRef {
     pub(crate) fn new(object: &Bound<'_, PyAny>) -> Self {
         match object.cast::<LoopCore>() {
             Ok(ours) => Self::Ours(ours.clone().unbind()),
-            Err(_) => Self::Foreign(object.clone().unbind()),
+            Err(_) => {
+                // A thread that runs it calls us, and we its methods.
+                stay();
+                Self::Foreign(object.clone().unbind())
+            }
         }
     }
 

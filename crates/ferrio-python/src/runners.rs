@@ -21,6 +21,7 @@ use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::context;
+use crate::ffi::staying::stay;
 use crate::loop_ref::LoopRef;
 
 /// Seconds that the threads of the default executor have to end: asyncio's number.
@@ -173,6 +174,7 @@ impl Runner {
     /// Makes the loop, if that has not been done.
     fn open(slf: &Bound<'_, Self>) -> PyResult<Embedded> {
         let py = slf.py();
+        stay();
         if let Some(embedded) = slf.get().embedded(py) {
             return Ok(embedded);
         }

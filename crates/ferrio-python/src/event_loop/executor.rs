@@ -14,6 +14,7 @@ use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::ffi::raise::raised;
 use crate::ffi::runnable::runnable;
+use crate::ffi::staying::stay;
 use crate::futures::Future;
 use crate::loop_ref::nanos;
 use crate::tasks::{Resolve, wrap_future};
@@ -121,6 +122,7 @@ impl Shutdown {
             let (done, settle) = (done.clone().unbind(), settle.unbind());
             move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
                 let py = arguments.py();
+                stay();
                 let joined = executor.bind(py).call_method0(intern!(py, "shutdown"));
                 let outcome = match joined {
                     Ok(_) => true.into_pyobject(py)?.to_owned().into_any(),

@@ -68,6 +68,7 @@ use crate::classes::readable;
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::finalizer::{Finalize, FinalizeFirst};
 use crate::ffi::newborn;
+use crate::ffi::staying::stay;
 use crate::handles::Handle;
 use crate::loop_ref::LoopCore;
 
@@ -102,6 +103,7 @@ impl EventLoop {
         _stepped_clock: bool,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
+        stay();
         let clock = if _stepped_clock { Clock::Stepped(Cell::new(0)) } else { Clock::Monotonic };
         let engine = engine::EventLoop::new(clock)?;
         #[cfg(debug_assertions)]

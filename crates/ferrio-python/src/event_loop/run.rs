@@ -10,6 +10,7 @@ use super::EventLoop;
 use crate::asyncio;
 use crate::ffi::runnable::take_leaving;
 use crate::ffi::snapshot;
+use crate::ffi::staying::stay;
 use crate::ffi::thread::{ReleasingPark, RunsLoop, current_thread};
 use crate::futures::awaited_by::is_future;
 use crate::tasks::ensure_future;
@@ -134,6 +135,7 @@ impl EventLoop {
 impl EventLoop {
     fn check_runnable(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
+        stay();
         let core = slf.as_super().get();
         core.check_open(py)?;
         if core.is_running(py) {

@@ -4,15 +4,11 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-use super::staying::{
-    PyObject_Call, PyObject_CallNoArgs, PyObject_CallOneArg, PyObject_Vectorcall, PyObject_VectorcallMethod, staying,
-};
-
 /// `callable()`.
 #[inline]
 pub(crate) fn call0<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: a live object; returns a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(callable.py(), staying(|| PyObject_CallNoArgs(callable.as_ptr()))) }
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), ffi::PyObject_CallNoArgs(callable.as_ptr())) }
 }
 
 /// `callable(argument)`.
@@ -20,8 +16,7 @@ pub(crate) fn call0<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
 pub(crate) fn call1<'py>(callable: &Bound<'py, PyAny>, argument: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: live objects; returns a new reference, or null with an exception set.
     unsafe {
-        let result = staying(|| PyObject_CallOneArg(callable.as_ptr(), argument.as_ptr()));
-        Bound::from_owned_ptr_or_err(callable.py(), result)
+        Bound::from_owned_ptr_or_err(callable.py(), ffi::PyObject_CallOneArg(callable.as_ptr(), argument.as_ptr()))
     }
 }
 
@@ -38,7 +33,7 @@ pub(crate) fn call2<'py>(
     // SAFETY: live objects, and `count` of them behind the slot that the flag grants; returns as above.
     unsafe {
         let arguments = arguments.as_ptr().add(1);
-        let result = staying(|| PyObject_Vectorcall(callable.as_ptr(), arguments, count, std::ptr::null_mut()));
+        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), arguments, count, std::ptr::null_mut());
         Bound::from_owned_ptr_or_err(callable.py(), result)
     }
 }
@@ -51,7 +46,7 @@ pub(crate) fn call_tuple<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: live objects; returns a new reference, or null with an exception set.
     unsafe {
-        let result = staying(|| PyObject_Call(callable.as_ptr(), arguments.as_ptr(), std::ptr::null_mut()));
+        let result = ffi::PyObject_Call(callable.as_ptr(), arguments.as_ptr(), std::ptr::null_mut());
         Bound::from_owned_ptr_or_err(callable.py(), result)
     }
 }
@@ -66,7 +61,7 @@ pub(crate) fn method1<'py>(
     let arguments = [object.as_ptr(), argument.as_ptr()];
     // SAFETY: live objects, two of them; returns a new reference, or null with an exception set.
     unsafe {
-        let result = staying(|| PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 2, std::ptr::null_mut()));
+        let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 2, std::ptr::null_mut());
         Bound::from_owned_ptr_or_err(object.py(), result)
     }
 }
@@ -82,7 +77,7 @@ pub(crate) fn method2<'py>(
     let arguments = [object.as_ptr(), first.as_ptr(), second.as_ptr()];
     // SAFETY: live objects, three of them; returns a new reference, or null with an exception set.
     unsafe {
-        let result = staying(|| PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 3, std::ptr::null_mut()));
+        let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 3, std::ptr::null_mut());
         Bound::from_owned_ptr_or_err(object.py(), result)
     }
 }
@@ -93,7 +88,7 @@ pub(crate) fn method0<'py>(object: &Bound<'py, PyAny>, name: &Bound<'py, PyStrin
     let arguments = [object.as_ptr()];
     // SAFETY: as above, with the object alone.
     unsafe {
-        let result = staying(|| PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 1, std::ptr::null_mut()));
+        let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 1, std::ptr::null_mut());
         Bound::from_owned_ptr_or_err(object.py(), result)
     }
 }

@@ -6,7 +6,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::raise::{self, Raised};
-use super::staying::{PyIter_Send, staying};
 
 /// What one step of a coroutine came to.
 pub(crate) enum Step<'py> {
@@ -44,7 +43,7 @@ pub(crate) fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Step<'py> {
     let py = coroutine.py();
     let mut result = ptr::null_mut();
     // SAFETY: both arguments are live; the result is a new reference unless the step raised.
-    match staying(|| unsafe { PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) }) {
+    match unsafe { ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) } {
         // SAFETY: a new reference, as the outcome says.
         ffi::PySendResult::PYGEN_NEXT => Step::Yielded(unsafe { Bound::from_owned_ptr(py, result) }),
         // SAFETY: as above.

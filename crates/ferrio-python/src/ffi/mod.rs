@@ -13,7 +13,6 @@
 //! | [`coroutine`] | `send` and `throw` on a coroutine without a method call |
 //! | [`await_method`] | an `__await__` that differs by who calls it |
 //! | [`call`] | vectorcalls without argument tuples |
-//! | [`staying`] | calls from which a thread may not come back |
 //! | [`await_slots`] | `await` without trampolines |
 //! | [`send_slots`] | the slots by which a coroutine is driven |
 //! | [`async_function`] | `async def` functions whose body is Rust |
@@ -33,6 +32,7 @@
 //! | [`buffer`] | the bytes of any object that has some |
 //! | [`descriptor`] | descriptors that are known by their number |
 //! | [`finalizer`] | `tp_finalize`, which PyO3 does not offer |
+//! | [`staying`] | threads that stay where they are when the interpreter ends them |
 //! | [`stop_iteration`] | a result as `StopIteration`, and back |
 //! | [`thread`] | waiting without the interpreter lock |
 
@@ -62,6 +62,6 @@ pub(crate) mod refcount;
 pub(crate) mod runnable;
 pub(crate) mod send_slots;
 pub(crate) mod snapshot;
-mod staying;
+pub(crate) mod staying;
 pub(crate) mod stop_iteration;
 pub(crate) mod thread;

@@ -14,6 +14,7 @@ use crate::asyncio;
 use crate::ffi::call::{call0, method0, method1};
 use crate::ffi::cell::GilCell;
 use crate::ffi::raise::settled;
+use crate::ffi::staying::stay;
 use crate::futures::Notified;
 
 /// Has `loop`, on whatever thread it runs, run `coro` as a task; returns a concurrent.futures.Future of its result.
@@ -27,6 +28,7 @@ pub(crate) fn run_coroutine_threadsafe<'py>(
     if !iscoroutine(coro)? {
         return Err(PyTypeError::new_err("A coroutine object is required"));
     }
+    stay();
     let result = call0(asyncio::concurrent_future_class(py)?)?;
     let inner = Inner {
         event_loop: r#loop.clone().unbind(),
