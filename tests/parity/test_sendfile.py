@@ -341,6 +341,29 @@ class TestOverATransport:
 
         parity(body)
 
+    def test_a_peer_that_resets_before_there_is_room(self, parity):
+        """What is read goes on behind what the transport was given, whether that has sent it or not."""
+
+        async def body(case):
+            loop = asyncio.get_running_loop()
+            with tcp_pair() as (ours, theirs):
+                shrink(ours, theirs)
+                with contextlib.suppress(BlockingIOError):
+                    while ours.send(bytes(MUCH)):
+                        pass
+                source = io.BytesIO(bytes(5 * MUCH))
+                transport, protocol = await connect(ours, quiet)
+                transport.set_write_buffer_limits(0)
+                sending = asyncio.ensure_future(loop.sendfile(transport, source))
+                while transport.get_write_buffer_size() == 0:
+                    await asyncio.sleep(0)
+                reset(theirs)
+                await asyncio.wait([sending])
+                case(isinstance(sending.exception(), ConnectionError), 0 < source.tell() < 5 * MUCH)
+                await protocol.lost
+
+        assert parity(body)[0] == [(True, True)]
+
     @pytest.mark.parametrize("kind", ["file", "memory"])
     def test_cancelled(self, parity, kind):
         """The transport is as it was, and goes on."""

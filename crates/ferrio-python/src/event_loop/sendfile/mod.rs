@@ -304,6 +304,8 @@ impl Part {
             };
             let room = Python::attach(|py| {
                 transport.bind(py).call_method1(intern!(py, "write"), (chunk,))?;
+                // The transport's from here on, which sends it also if this ends before there is room for more.
+                reading.count_chunk();
                 stand_in.get().room(py)
             });
             let drained = match room {
@@ -314,7 +316,6 @@ impl Part {
             if let Err(error) = drained {
                 break Err(error);
             }
-            reading.count_chunk();
         };
         Python::attach(|py| {
             let positioned = reading.set_position(py);
