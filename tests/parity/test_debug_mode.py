@@ -494,3 +494,35 @@ def test_origins_are_each_threads_own(loop_factory):
         each.join()
     running = {("first", "while both run"), ("second", "while both run"), ("second", "while one runs")}
     assert depths == dict.fromkeys(running, True) | {("first", "after"): False, ("second", "after"): False}
+
+
+def test_connections_are_told_of(parity, caplog):
+    """Only in debug mode is anything made into text for that."""
+    caplog.set_level(logging.DEBUG, "asyncio")
+
+    class Host(str):
+        def __str__(self):
+            asked.append("text")
+            return "a host"
+
+    asked = []
+
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        for debug in (False, True):
+            loop.set_debug(debug)
+            caplog.clear()
+            asked.clear()
+            transport, protocol = await loop.create_connection(asyncio.Protocol, Host(host), port)
+            for record in caplog.records:
+                if "connected to" in record.msg:
+                    case(record.msg, record.args[1:] == (host, port, transport, protocol), record.getMessage() != "")
+            case(debug, asked != [])
+            transport.close()
+        server.close()
+        await server.wait_closed()
+
+    told = ("%r connected to %s:%r: (%r, %r)", True, True)
+    assert parity(body)[0] == [(False, False), told, (True, True)]

@@ -18,7 +18,7 @@ pub(super) use open_socket::OpenSocket;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use self::attempts::{Destination, How};
 use super::EventLoop;
@@ -79,7 +79,9 @@ impl EventLoop {
             if let Some(sock) = &sock {
                 Python::attach(|py| asyncio::check_ssl_socket(py)?.call1((sock,)).map(drop))?;
             }
-            let to = Python::attach(|py| format!("{}:{}", shown(py, &host, false), shown(py, &port, true)));
+            let to = Python::attach(|py| {
+                [&host, &port].map(|part| part.as_ref().map_or_else(|| py.None(), |part| part.clone_ref(py)))
+            });
             let socket = if host.is_none() && port.is_none() {
                 let Some(sock) = sock else {
                     return Err(PyValueError::new_err("host and port was not specified and no sock specified"));
@@ -96,7 +98,8 @@ impl EventLoop {
                 Destination { host, port, hints, local_addr }.connect(&event_loop, &how).await?
             };
             let pair = establish(&event_loop, socket, protocol_factory, tls, Side::Client).await?;
-            Python::attach(|py| log_connected(&event_loop, pair.bind(py), &format!("connected to {to}")))?;
+            let text = "%r connected to %s:%r: (%r, %r)";
+            Python::attach(|py| log_connected(&event_loop, pair.bind(py), text, &to))?;
             Ok(pair)
         })
     }
@@ -122,28 +125,24 @@ impl EventLoop {
             Python::attach(|py| asyncio::check_ssl_socket(py)?.call1((&sock,)).map(drop))?;
             let socket = OpenSocket::new(sock);
             let pair = establish(&event_loop, socket, protocol_factory, tls, Side::Server).await?;
-            Python::attach(|py| log_connected(&event_loop, pair.bind(py), "handled"))?;
+            Python::attach(|py| log_connected(&event_loop, pair.bind(py), "%r handled: (%r, %r)", &[]))?;
             Ok(pair)
         })
     }
 }
 
-/// How an argument shows in a log.
-fn shown(py: Python<'_>, argument: &Option<Py<PyAny>>, repr: bool) -> String {
-    let none = py.None();
-    let argument = argument.as_ref().unwrap_or(&none).bind(py);
-    let text = if repr { argument.repr() } else { argument.str() };
-    text.map_or_else(|_| String::new(), |text| text.to_string())
-}
-
-fn log_connected(event_loop: &WeakLoop, pair: &Bound<'_, PyAny>, how: &str) -> PyResult<()> {
+/// Tells of a new connection in debug mode. `text` takes the socket, what is in `from`, the transport and the protocol.
+fn log_connected(event_loop: &WeakLoop, pair: &Bound<'_, PyAny>, text: &str, from: &[Py<PyAny>]) -> PyResult<()> {
     let py = pair.py();
     if !event_loop.get(py)?.as_super().get().debug.get(py) {
         return Ok(());
     }
-    let socket = pair.get_item(0)?.call_method1(intern!(py, "get_extra_info"), ("socket",))?;
-    let logger = asyncio::logger(py)?;
-    logger.call_method1("debug", ("%r %s: %r", socket, how, pair)).map(drop)
+    let (transport, protocol) = (pair.get_item(0)?, pair.get_item(1)?);
+    let socket = transport.call_method1(intern!(py, "get_extra_info"), ("socket",))?;
+    let from = from.iter().map(|argument| argument.clone_ref(py).into_bound(py));
+    let text = PyString::new(py, text).into_any();
+    let arguments = [text, socket].into_iter().chain(from).chain([transport, protocol]).collect::<Vec<_>>();
+    asyncio::logger(py)?.call_method1("debug", PyTuple::new(py, arguments)?).map(drop)
 }
 
 /// # Errors
