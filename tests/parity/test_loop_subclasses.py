@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 import ferrio
 
 BASES = {"asyncio": asyncio.SelectorEventLoop, "ferrio": ferrio.EventLoop}
@@ -54,3 +56,22 @@ def test_run_forever_that_raises(parity):
 
     recorded, _ = parity(body)
     assert recorded == [("ZeroDivisionError", ""), None]
+
+
+@pytest.mark.parametrize(("arguments", "keywords"), [((None,), {}), ((), {"selector": None}), ((1, 2), {})])
+def test_arguments_that_nobody_takes(arguments, keywords):
+    """A selector that is not used must not look as if it were."""
+    with pytest.raises(TypeError, match=r"EventLoop\(\) takes no arguments"):
+        ferrio.EventLoop(*arguments, **keywords)
+
+
+def test_arguments_of_a_subclass(parity):
+    def body(case):
+        class Loop(BASES[case.name]):
+            def __init__(self, number, *, text):
+                super().__init__()
+                case(number, text)
+
+        Loop(1, text="text").close()
+
+    assert parity(body)[0] == [(1, "text")]

@@ -58,9 +58,10 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use ferrio::engine::{self, Clock};
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, ffi, intern};
 
 use crate::asyncio;
@@ -93,16 +94,21 @@ pub(crate) struct EventLoop {
 
 #[pymethods]
 impl EventLoop {
-    /// The arguments are a subclass's own, but for one that tests have: `_stepped_clock=True` makes a loop whose time
-    /// begins at zero and passes only when the loop would wait for a timer, which it does not.
+    /// The arguments are those of a subclass's `__init__`, but for one that tests have: `_stepped_clock=True` makes a
+    /// loop whose time begins at zero and passes only when the loop would wait for a timer, which it does not.
     #[new]
-    #[pyo3(signature = (*_args, _stepped_clock=false, **_kwargs))]
+    #[classmethod]
+    #[pyo3(signature = (*args, _stepped_clock=false, **kwargs))]
     fn __new__(
-        py: Python<'_>,
-        _args: &Bound<'_, PyTuple>,
+        class: &Bound<'_, PyType>,
+        args: &Bound<'_, PyTuple>,
         _stepped_clock: bool,
-        _kwargs: Option<&Bound<'_, PyDict>>,
+        kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
+        let py = class.py();
+        if !args.is_empty() || kwargs.is_some_and(|kwargs| !kwargs.is_empty()) {
+            check_takes_arguments(class)?;
+        }
         stay();
         let clock = if _stepped_clock { Clock::Stepped(Cell::new(0)) } else { Clock::Monotonic };
         let engine = engine::EventLoop::new(clock)?;
@@ -150,6 +156,16 @@ impl EventLoop {
         drop(this.signal_handlers.take(py));
         drop(this.watched.take(py));
     }
+}
+
+/// Refuses arguments that no `__init__` would take: a selector, for one, that is not used must not look as if it were.
+fn check_takes_arguments(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let py = class.py();
+    let name = intern!(py, "__init__");
+    if class.getattr(name)?.is(&py.get_type::<PyAny>().getattr(name)?) {
+        return Err(PyTypeError::new_err(format!("{}() takes no arguments", class.name()?)));
+    }
+    Ok(())
 }
 
 /// Gives the class what programs read although it is private.
