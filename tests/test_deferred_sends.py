@@ -1,7 +1,7 @@
-"""Loops that send when the turn ends: when that is, and who does not wait for it.
+"""Loops that send when the turn ends, or the callback: when that is, and who does not wait for it.
 
-By itself a loop does so where sends are dear, which no test can arrange; `engine/burst.rs` has tests of how it finds
-out. These have a loop that does it always, as the door `deferring` has it for the tests of the network.
+By itself a loop waits for the turn where sends are dear, which no test can arrange; `engine/burst.rs` has tests of how
+it finds out. These have loops that always wait, as the door `deferring` has them for the tests of the network.
 """
 
 import asyncio
@@ -21,10 +21,17 @@ pytestmark = pytest.mark.skipif("deferring" not in doors.DOORS, reason="the exte
 MUCH = 20_000
 
 
-@pytest.fixture
-def run():
+@pytest.fixture(params=["turn", "callback"])
+def run(request):
     """`run(main)` runs `main()` on such a loop."""
-    with doors.opened("deferring"), contextlib.closing(ferrio.new_event_loop()) as loop:
+    with doors.deferring(request.param), contextlib.closing(ferrio.new_event_loop()) as loop:
+        yield lambda main: loop.run_until_complete(main())
+
+
+@pytest.fixture
+def run_usual():
+    """`run_usual(main)` runs `main()` on a loop as it is."""
+    with contextlib.closing(ferrio.new_event_loop()) as loop:
         yield lambda main: loop.run_until_complete(main())
 
 
@@ -46,7 +53,7 @@ def came(sock):
         return None
 
 
-def test_the_turn_ends_before_it_is_sent(run, pair):
+def test_the_callback_ends_before_it_is_sent(run, pair):
     async def main():
         ours, theirs = pair
         transport, _ = await connect(ours, nothing)
@@ -220,3 +227,104 @@ def test_a_slow_turn_does_not_keep_it(run, pair):
         await turns()
 
     run(main)
+
+
+#: So often somebody has sent another piece when a loop begins to keep them.
+OFTEN = 64
+
+
+async def write_in_pieces(transport, times):
+    for _ in range(times):
+        transport.write(b"one ")
+        transport.write(b"two ")
+        await asyncio.sleep(0)
+
+
+def test_pieces_are_sent_when_the_callback_ends(run_usual, pair):
+    async def main():
+        ours, theirs = pair
+        transport, _ = await connect(ours, nothing)
+        for _ in range(OFTEN - 1):
+            transport.write(b"one ")
+            assert came(theirs) == b"one "
+            transport.write(b"two ")
+            assert came(theirs) == b"two "
+            await asyncio.sleep(0)
+        await write_in_pieces(transport, 1)
+        came(theirs)
+        transport.write(b"one ")
+        transport.write(b"two ")
+        assert came(theirs) is None
+        # What is next in the turn finds it sent.
+        seen = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(lambda: seen.set_result(came(theirs)))
+        assert await seen == b"one two "
+        transport.close()
+        await turns()
+
+    run_usual(main)
+
+
+def test_the_first_of_several_in_one_callback_is_sent_at_once(run_usual, pair):
+    async def main():
+        ours, theirs = pair
+        transport, _ = await connect(ours, nothing)
+        for _ in range(2 * OFTEN):
+            transport.write(b".")
+        first = came(theirs)
+        assert first == b"." * OFTEN
+        await asyncio.sleep(0)
+        assert came(theirs) == b"." * OFTEN
+        transport.close()
+        await turns()
+
+    run_usual(main)
+
+
+def test_who_sends_in_one_piece_sends_at_once(run_usual, pair):
+    async def main():
+        ours, theirs = pair
+        transport, _ = await connect(ours, nothing)
+        await write_in_pieces(transport, OFTEN)
+        came(theirs)
+        # It is the last callback that counts: this one's piece is kept, and the next one's is not.
+        for seen in (None, b"three"):
+            transport.write(b"three")
+            assert came(theirs) == seen
+            await asyncio.sleep(0)
+            came(theirs)
+        transport.close()
+        await turns()
+
+    run_usual(main)
+
+
+def test_pieces_and_much_more_leave_in_one_call(run_usual, pair):
+    async def main():
+        ours, theirs = pair
+        transport, _ = await connect(ours, nothing)
+        await write_in_pieces(transport, OFTEN)
+        came(theirs)
+        transport.write(b"head")
+        assert came(theirs) is None
+        transport.write(bytes(MUCH))
+        assert came(theirs) == b"head" + bytes(MUCH)
+        transport.close()
+        await turns()
+
+    run_usual(main)
+
+
+def test_nothing_is_kept_while_the_loop_stands_still(run_usual, pair):
+    async def begin():
+        transport, _ = await connect(pair[0], nothing)
+        await write_in_pieces(transport, OFTEN)
+        came(pair[1])
+        return transport
+
+    transport = run_usual(begin)
+    for piece in (b"one ", b"two "):
+        transport.write(piece)
+        assert came(pair[1]) == piece
+    transport.close()
+    run_usual(turns)

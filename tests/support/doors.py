@@ -35,13 +35,20 @@ def opened(name, *modules):
                         module.asyncio = ferrio
                 yield
         case "deferring":
-            _ferrio._defer_sends(True)
-            try:
+            with deferring("turn"):
                 yield
-            finally:
-                _ferrio._defer_sends(False)
         case _:
             yield
+
+
+@contextlib.contextmanager
+def deferring(end):
+    """Has the loops that are made meanwhile send when the `"turn"` ends, or the `"callback"`."""
+    _ferrio._defer_sends(end)
+    try:
+        yield
+    finally:
+        _ferrio._defer_sends(None)
 
 
 def of_tests(module):

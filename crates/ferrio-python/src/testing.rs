@@ -1,5 +1,5 @@
 //! What only the tests can want: a native task that talks to Python, Rust futures and coroutines on one loop, in one
-//! thread; and loops that send when the turn ends, which others do where the clock says so.
+//! thread; and loops that send when the turn ends, or the callback, which others do where it is worth it.
 //!
 //! Only debug builds have it, and the tests run on those. A cargo test of this crate would have to embed an
 //! interpreter, and so to be linked with what an extension must not be linked with.
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ferrio::engine::{EventLoop, SendTime};
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -20,20 +21,26 @@ use crate::ffi::thread::current_thread;
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
 
-/// Whether loops that are made now send when the turn ends.
-static DEFERS_SENDS: GilCopy<bool> = GilCopy::new(false);
+/// When loops that are made now send.
+static SEND_TIME: GilCopy<SendTime> = GilCopy::new(SendTime::Measured);
 
-/// Has every loop that is made from now on send when the turn ends, or when it likes.
+/// Has every loop that is made from now on send when the `"turn"` ends, or the `"callback"`, or when it likes.
 #[pyfunction]
-pub(crate) fn _defer_sends(py: Python<'_>, defers: bool) {
-    DEFERS_SENDS.set(py, defers);
+#[pyo3(signature = (end))]
+pub(crate) fn _defer_sends(py: Python<'_>, end: Option<&str>) -> PyResult<()> {
+    let time = match end {
+        None => SendTime::Measured,
+        Some("callback") => SendTime::CallbackEnd,
+        Some("turn") => SendTime::TurnEnd,
+        Some(other) => return Err(PyValueError::new_err(format!("no such end: {other}"))),
+    };
+    SEND_TIME.set(py, time);
+    Ok(())
 }
 
 /// Makes a loop one for the tests, if they have asked for that.
 pub(crate) fn prepare(py: Python<'_>, engine: &EventLoop) {
-    if DEFERS_SENDS.get(py) {
-        engine.set_send_time(SendTime::TurnEnd);
-    }
+    engine.set_send_time(SEND_TIME.get(py));
 }
 
 /// A native task that answers what it is asked, in order, and writes down in `log` when it comes to what.

@@ -1,4 +1,4 @@
-//! What a turn sends can leave at its end.
+//! What a turn sends can leave at its end, and what a callback sends in pieces when that ends.
 //!
 //! To send to a peer that sleeps on the same machine is to wake it, and that can take several times as long as the rest
 //! of the call: 10 to 15 microseconds of the sender's time on a virtual machine, beside two or three. A server whose
@@ -11,6 +11,10 @@
 //! it where that costs clearly less, which it does where sends are dear. Slow callbacks count against it: there a send
 //! is nothing, and the wait much. A turn keeps nothing for longer than [`LONGEST`] and one callback, and the only thing
 //! that a turn has to send leaves at once.
+//!
+//! Pieces need no clock. One call instead of two is less work wherever the other end is, and nobody waits for the end
+//! of a callback but what it would have held up itself. So once [`SAMPLE`] times something more was sent in one callback,
+//! who did so in its last callback keeps all that it sends until its next one ends.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -38,11 +42,13 @@ const MOST_FAILURES: u32 = 10;
 /// When what a callback sends leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SendTime {
-    /// When that costs less, by measurement: at once, or when the turn ends.
+    /// At once, when the callback ends, or when the turn ends, by what costs less.
     #[default]
     Measured,
     /// At once.
     AtOnce,
+    /// When the callback ends, always.
+    CallbackEnd,
     /// When the turn ends, always.
     TurnEnd,
 }
@@ -108,29 +114,61 @@ impl Pace {
     }
 }
 
-/// What the present turn has to send when it ends.
+/// Until when something is kept.
+#[derive(Clone, Copy, Debug, Default)]
+enum Kept {
+    #[default]
+    Nothing,
+    UntilCallbackEnds,
+    /// And since when.
+    UntilTurnEnds(Instant),
+}
+
+/// What the present turn, or callback, has to send when it ends.
 #[derive(Debug, Default)]
 pub(super) struct Burst {
     time: Cell<SendTime>,
     pace: Cell<Pace>,
+    kept: Cell<Kept>,
     /// What sends it.
     deferred: RefCell<Vec<Runnable>>,
-    /// How often something was left for later.
+    /// How many sends that stands for.
     count: Cell<u32>,
-    /// When that happened first in this turn.
-    since: Cell<Option<Instant>>,
+    /// How often something more was sent in one callback.
+    again: Cell<u32>,
 }
 
 impl Burst {
     pub(super) fn set_time(&self, time: SendTime) {
         self.time.set(time);
         self.pace.set(Pace { defers: time == SendTime::TurnEnd, ..Pace::default() });
+        self.again.set(if time == SendTime::CallbackEnd { SAMPLE } else { 0 });
     }
 
-    /// Whether what is sent now is rather to be deferred, in a turn in which so many are `left` to run.
+    /// Whether what is sent now is rather to be deferred, in a turn in which so many are `left` to run; `in_pieces`, by
+    /// somebody who may send more in this callback.
     #[inline]
-    pub(super) fn defers(&self, left: usize) -> bool {
+    pub(super) fn defers(&self, left: usize, in_pieces: bool) -> bool {
+        self.defers_to_turn_end(left) || in_pieces && self.gathers() || self.time.get() == SendTime::CallbackEnd
+    }
+
+    #[inline]
+    fn defers_to_turn_end(&self, left: usize) -> bool {
         self.pace.get().defers && (left != 0 || !self.is_empty() || self.time.get() == SendTime::TurnEnd)
+    }
+
+    /// Whether pieces are kept until the callback ends.
+    #[inline]
+    fn gathers(&self) -> bool {
+        self.again.get() >= SAMPLE
+    }
+
+    /// Takes note that somebody sends something for another time in one callback.
+    #[inline]
+    pub(super) fn sends_again(&self) {
+        if self.time.get() == SendTime::Measured {
+            self.again.set(self.again.get().saturating_add(1));
+        }
     }
 
     /// Sends by `send` at once, in a turn in which so many are `left` to run.
@@ -153,50 +191,61 @@ impl Burst {
         measures && self.time.get() == SendTime::Measured
     }
 
-    /// Has `runnable` send at the end of the turn.
-    pub(super) fn defer(&self, runnable: Runnable) {
+    /// Has `runnable` send at the end of the turn in which so many are `left` to run, or of the callback.
+    pub(super) fn defer(&self, left: usize, runnable: Runnable) {
+        if self.is_empty() {
+            self.kept.set(match self.defers_to_turn_end(left) {
+                true => Kept::UntilTurnEnds(Instant::now()),
+                false => Kept::UntilCallbackEnds,
+            });
+        }
         self.deferred.borrow_mut().push(runnable);
-        self.since.set(self.since.get().or_else(|| Some(Instant::now())));
-        self.deferred_more();
+        self.count.set(self.count.get().saturating_add(1));
     }
 
     /// Takes note that one of those that will send has more to send.
     #[inline]
     pub(super) fn deferred_more(&self) {
-        self.count.set(self.count.get().saturating_add(1));
+        // What is gathered would have been one send at once as well.
+        if !self.gathers() {
+            self.count.set(self.count.get().saturating_add(1));
+        }
     }
 
     /// Whether nothing is deferred.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.since.get().is_none()
+        matches!(self.kept.get(), Kept::Nothing)
     }
 
-    /// Whether what is deferred has waited for long enough.
+    /// Whether what is deferred is to be sent when a callback has ended: it was kept until then, or for long enough.
     #[inline]
-    pub(super) fn is_overdue(&self) -> bool {
-        self.since.get().is_some_and(|since| since.elapsed() > LONGEST)
+    pub(super) fn is_due(&self) -> bool {
+        match self.kept.get() {
+            Kept::Nothing => false,
+            Kept::UntilCallbackEnds => true,
+            Kept::UntilTurnEnds(since) => since.elapsed() > LONGEST,
+        }
     }
 
-    /// Takes out what sends, for the caller to run by `run`.
+    /// Takes out what sends, for the caller to run by `run`, in a turn in which so many are `left` to run.
     #[cold]
-    pub(super) fn end(&self, run: impl FnOnce(Vec<Runnable>)) {
+    pub(super) fn end(&self, left: usize, run: impl FnOnce(Vec<Runnable>)) {
+        let (kept, deferred, count) = (self.kept.take(), self.deferred.take(), self.count.take());
+        let Kept::UntilTurnEnds(since) = kept else { return self.send(left, || run(deferred)) };
         let begin = Instant::now();
-        let (deferred, count, since) = (self.deferred.take(), self.count.take(), self.since.take());
         run(deferred);
-        if self.time.get() != SendTime::Measured {
-            return;
+        if self.time.get() == SendTime::Measured {
+            self.change(|pace| match begin - since > 2 * LONGEST {
+                true => pace.fail(),
+                false => pace.record(count, begin.elapsed()),
+            });
         }
-        let waited = since.map_or(Duration::ZERO, |since| begin - since);
-        self.change(|pace| match waited > 2 * LONGEST {
-            true => pace.fail(),
-            false => pace.record(count, begin.elapsed()),
-        });
     }
 
     /// Takes out what sends, for the caller to drop.
     pub(super) fn take(&self) -> Vec<Runnable> {
-        self.since.set(None);
+        self.kept.take();
         self.deferred.take()
     }
 
@@ -278,20 +327,48 @@ mod tests {
     fn a_slow_turn_ends_it() {
         let burst = Burst::default();
         burst.change(|pace| pace.defers = true);
-        assert!(burst.defers(1));
-        burst.since.set(Instant::now().checked_sub(3 * LONGEST));
-        assert!(burst.is_overdue());
-        burst.end(drop);
-        assert!(burst.is_empty() && !burst.defers(1));
+        assert!(burst.defers(1, false));
+        burst.kept.set(Kept::UntilTurnEnds(Instant::now().checked_sub(3 * LONGEST).unwrap()));
+        assert!(burst.is_due());
+        burst.end(0, drop);
+        assert!(burst.is_empty() && !burst.defers(1, false));
     }
 
     #[test]
     fn the_only_one_of_a_turn_is_not_deferred() {
         let burst = Burst::default();
         burst.change(|pace| pace.defers = true);
-        assert!(!burst.defers(0));
+        assert!(!burst.defers(0, false));
         // But the last of several is.
-        burst.since.set(Some(Instant::now()));
-        assert!(burst.defers(0));
+        burst.kept.set(Kept::UntilTurnEnds(Instant::now()));
+        assert!(burst.defers(0, false));
+    }
+
+    #[test]
+    fn who_sends_in_pieces_keeps_them_until_the_callback_ends() {
+        let burst = Burst::default();
+        for _ in 1..SAMPLE {
+            burst.sends_again();
+        }
+        assert!(!burst.defers(0, true));
+        burst.sends_again();
+        assert!(burst.defers(0, true) && !burst.defers(0, false));
+        assert!(!burst.is_due());
+        burst.kept.set(Kept::UntilCallbackEnds);
+        assert!(burst.is_due());
+        burst.end(0, drop);
+        assert!(burst.is_empty() && !burst.is_due());
+    }
+
+    #[test]
+    fn gathered_sends_are_measured_as_others_are() {
+        let burst = Burst::default();
+        burst.again.set(SAMPLE);
+        for _ in 0..SAMPLE {
+            burst.kept.set(Kept::UntilCallbackEnds);
+            burst.end(1, drop);
+        }
+        // That was the mean of what is sent at once, and the end of the turn is tried.
+        assert!(burst.pace.get().defers && burst.defers(1, false));
     }
 }

@@ -82,8 +82,11 @@ pub struct EventLoop {
     turns_without_wait: Cell<u32>,
     spin: Cell<Spin>,
     burst: Burst,
-    /// How many runnables of this turn are still to run.
-    left: Cell<usize>,
+    /// How many runnables were given a number, which they get as they are run; it begins anew sometime.
+    numbered: Cell<u32>,
+    /// The number of the one that runs, and that of the last one of its turn; 0 if none does.
+    running: Cell<u32>,
+    last: Cell<u32>,
     hurried: Cell<bool>,
     /// How many runnables of this turn have run no code of the program's.
     quiet_runs: Cell<usize>,
@@ -120,7 +123,9 @@ impl EventLoop {
             turns_without_wait: Cell::new(0),
             spin: Cell::default(),
             burst: Burst::default(),
-            left: Cell::new(0),
+            numbered: Cell::new(0),
+            running: Cell::new(0),
+            last: Cell::new(0),
             hurried: Cell::new(false),
             quiet_runs: Cell::new(0),
             was_quiet: Cell::new(false),
@@ -226,7 +231,7 @@ impl EventLoop {
     /// 2. queue what became ready, then what signals ask for, then what other threads handed over, then the timers that
     ///    are due, each behind what was queued before;
     /// 3. run exactly as many as are queued now: what they queue runs in the next turn;
-    /// 4. send what they have [left for later](Self::defer_send).
+    /// 4. send what they have [left for later](Self::defer_send), if it has not left when one of them ended.
     ///
     /// The caller keeps the loop [entered](Self::enter) meanwhile. Without that everything still runs, but native tasks
     /// find no current loop, and what is woken in the turn goes the way of other threads: later than what was queued
@@ -243,7 +248,6 @@ impl EventLoop {
         self.queue_injected();
         self.queue_due();
         let flow = self.run_ready();
-        self.left.set(0);
         if self.burst.is_empty() {
             return Ok(flow);
         }
@@ -258,45 +262,74 @@ impl EventLoop {
     fn run_ready(&self) -> Flow {
         let count = self.ready.len();
         self.quiet_runs.set(0);
-        for left in (0..count).rev() {
+        let before = self.numbered.get();
+        let last = before.wrapping_add(count as u32);
+        self.numbered.set(last);
+        // One of them may run a turn itself.
+        let outer = (self.running.get(), self.last.replace(last));
+        let mut number = before;
+        let mut flow = Flow::Continue;
+        while number != last && flow == Flow::Continue {
             // A callback can close the loop, which empties the queue.
             let Some(runnable) = self.ready.pop() else { break };
-            self.left.set(left);
-            let flow = runnable.run();
-            if flow == Flow::Break || self.burst.is_overdue() && self.send_deferred() == Flow::Break {
-                stats::add(&self.stats.runs, count - left);
-                return Flow::Break;
+            number = number.wrapping_add(1);
+            self.running.set(number);
+            flow = runnable.run();
+            if !self.burst.is_empty() && self.send_due() == Flow::Break {
+                flow = Flow::Break;
             }
         }
-        stats::add(&self.stats.runs, count);
-        self.was_quiet.set(self.quiet_runs.get() == count && count != 0);
-        Flow::Continue
+        self.running.set(outer.0);
+        self.last.set(outer.1);
+        stats::add(&self.stats.runs, number.wrapping_sub(before) as usize);
+        self.was_quiet.set(flow == Flow::Continue && self.quiet_runs.get() == count && count != 0);
+        flow
     }
 
-    /// When what callbacks send leaves, unless that is to be found out by measurement.
+    /// How many runnables of this turn are still to run.
+    #[inline]
+    fn left(&self) -> usize {
+        self.last.get().wrapping_sub(self.running.get()) as usize
+    }
+
+    /// The number of the runnable that runs, by which it can be told from others; 0 if none does.
+    ///
+    /// Numbers are given again after some 4 billion, and one of so many has 0.
+    #[inline]
+    pub fn running(&self) -> u32 {
+        self.running.get()
+    }
+
+    /// When what callbacks send leaves, unless that is to be found out.
     pub fn set_send_time(&self, time: SendTime) {
         self.burst.set_time(time);
     }
 
-    /// Whether a callback that wants to send something small had better leave it for the end of the turn, by
-    /// [`defer_send`](Self::defer_send): true where sends were measured and found dear, and others have something to do
-    /// in this turn.
+    /// Whether a callback that wants to send something small had better leave it for later, by
+    /// [`defer_send`](Self::defer_send): until the turn ends, where sends were measured and found dear, and others have
+    /// something to do in this turn; or until it ends itself, if it sends `in_pieces`.
     #[inline]
-    pub fn defers_sends(&self) -> bool {
-        self.burst.defers(self.left.get())
+    pub fn defers_sends(&self, in_pieces: bool) -> bool {
+        self.burst.defers(self.left(), in_pieces && self.running() != 0)
+    }
+
+    /// Takes note that the callback that runs sends to the same peer for another time.
+    #[inline]
+    pub fn sends_again(&self) {
+        self.burst.sends_again();
     }
 
     /// Calls `send`, which sends something small at once, and measures how long that takes if it is time for it.
     #[inline]
     pub fn send<R>(&self, send: impl FnOnce() -> R) -> R {
-        self.burst.send(self.left.get(), send)
+        self.burst.send(self.left(), send)
     }
 
-    /// Has `runnable` send at the end of the turn what a callback has left for later.
+    /// Has `runnable` send what a callback has left for later.
     ///
-    /// Outside of a turn, that is the end of the next one.
+    /// Outside of a turn, that is the end of the next one, or of its first callback.
     pub fn defer_send(&self, runnable: Runnable) {
-        self.burst.defer(runnable);
+        self.burst.defer(self.left(), runnable);
     }
 
     /// Takes note that one who sends at the end of the turn has been given more.
@@ -306,9 +339,14 @@ impl EventLoop {
     }
 
     #[cold]
+    fn send_due(&self) -> Flow {
+        if self.burst.is_due() { self.send_deferred() } else { Flow::Continue }
+    }
+
+    #[cold]
     fn send_deferred(&self) -> Flow {
         let mut flow = Flow::Continue;
-        self.burst.end(|deferred| {
+        self.burst.end(self.left(), |deferred| {
             for runnable in deferred {
                 // One that ends the turn keeps nobody else from sending.
                 if runnable.run() == Flow::Break {

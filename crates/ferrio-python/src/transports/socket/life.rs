@@ -88,6 +88,7 @@ impl SocketTransport {
             source,
             flags: GilCopy::new(Flags::default()),
             lost: GilCopy::new(0),
+            wrote_in: GilCopy::new(0),
             read_size: GilCopy::default(),
             fetched: GilCopy::new(0),
             protocol: Protocol::new(new.protocol.unbind()),

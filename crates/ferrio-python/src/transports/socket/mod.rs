@@ -65,6 +65,8 @@ pub(crate) struct SocketTransport {
     flags: GilCopy<Flags>,
     /// How often something was written since the connection was lost, and 1 for the loss.
     lost: GilCopy<u32>,
+    /// The number of the callback that wrote last.
+    wrote_in: GilCopy<u32>,
     read_size: GilCopy<ReadSize>,
     /// The turn of the loop in which a coroutine fetched by itself what there was.
     fetched: GilCopy<u64>,
@@ -89,8 +91,10 @@ struct Flags {
     input_ended: bool,
     /// `write_eof()` was called.
     output_ended: bool,
-    /// What waits to be sent was not offered to the socket yet: that is done when the turn ends.
+    /// What waits to be sent was not offered to the socket yet: that is done when the callback ends, or the turn.
     deferred: bool,
+    /// The callback that wrote last has written for another time.
+    in_pieces: bool,
     /// A file is being sent, and nothing else may be.
     sending_file: bool,
     /// What there is was left to a coroutine that was woken to fetch it.

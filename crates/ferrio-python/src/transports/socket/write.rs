@@ -3,7 +3,7 @@
 //! What is written is sent at once. What the kernel does not take is kept, without a copy if it is `bytes`, and flushed
 //! by one vectored call whenever there is room; only meanwhile does the reactor watch for room.
 //!
-//! Where sends are dear, and the loop says so, a little is kept until the turn ends ([`EventLoop::defers_sends`]).
+//! Where the loop says so, a little is kept until the callback ends, or the turn ([`EventLoop::defers_sends`]).
 //! Nobody here can tell: whoever asks for the size of the buffer, closes, or sends a file has it sent first.
 //!
 //! [`EventLoop::defers_sends`]: ferrio::engine::EventLoop::defers_sends
@@ -35,7 +35,7 @@ use crate::transports::transport::{DescriptorTransport, Transport};
 /// After so many writes to a lost connection the log is told, as asyncio's constant of a longer name says.
 const WRITES_BEFORE_WARNING: u32 = 5;
 
-/// So many bytes at most are kept until the turn ends: to copy more takes longer than to wake who waits for it.
+/// So many bytes at most are kept for later: to copy more takes longer than to wake who waits for it.
 const MOST_DEFERRED: usize = 16 * 1024;
 
 /// What waits to be sent.
@@ -59,10 +59,10 @@ impl Job for WriteReady {
     }
 }
 
-/// A transport that has something to send when the turn ends.
-struct TurnEnd;
+/// A transport that has kept something to send.
+struct Deferred;
 
-impl Job for TurnEnd {
+impl Job for Deferred {
     type Class = SocketTransport;
 
     fn run(this: &Bound<'_, SocketTransport>) -> Flow {
@@ -155,7 +155,7 @@ impl SocketTransport {
     ) -> PyResult<()> {
         let py = this.py();
         let transport = this.get();
-        if transport.has_output(py) || transport.defers(py, length) {
+        if transport.defers(py, length) || transport.has_output(py) {
             let (chunk, _) = Chunk::from_rest(data, 0)?;
             return Self::keep(this, chunk);
         }
@@ -185,7 +185,7 @@ impl SocketTransport {
         if !Self::check_write(this, data.len(), WRITE)? {
             return Ok(());
         }
-        if transport.has_output(py) || transport.defers(py, data.len()) {
+        if transport.defers(py, data.len()) || transport.has_output(py) {
             return Self::keep(this, Chunk::Copied(data.into()));
         }
         let sent = match transport.send(py, data) {
@@ -201,10 +201,20 @@ impl SocketTransport {
         Self::output_grew(this)
     }
 
-    /// Whether `length` bytes, before which nothing waits, are to be sent when the turn ends.
+    /// Whether `length` bytes, if nothing waits before them, are to be sent later. To be asked once for what is written.
     #[inline]
     fn defers(&self, py: Python<'_>, length: usize) -> bool {
-        self.core(py).get().engine(py).defers_sends() && length <= MOST_DEFERRED
+        let engine = self.core(py).get().engine(py);
+        let running = engine.running();
+        let again = self.wrote_in.replace(py, running) == running && running != 0;
+        let in_pieces = self.flags.get(py).in_pieces;
+        if again {
+            engine.sends_again();
+        }
+        if again != in_pieces {
+            self.change(py, |flags| flags.in_pieces = again);
+        }
+        length <= MOST_DEFERRED && engine.defers_sends(again || in_pieces)
     }
 
     #[inline]
@@ -213,7 +223,7 @@ impl SocketTransport {
         if bytes.len() <= MOST_DEFERRED { self.core(py).get().engine(py).send(send) } else { send() }
     }
 
-    /// Puts `chunk` behind what waits to be sent; if nothing does, until the turn ends.
+    /// Puts `chunk` behind what waits to be sent; if nothing does, to be sent later.
     fn keep(this: &Bound<'_, Self>, chunk: Chunk) -> PyResult<()> {
         let waits = this.get().has_output(this.py());
         this.get().with_output(this.py(), |output| output.buffer.push(chunk));
@@ -227,7 +237,7 @@ impl SocketTransport {
         let engine = transport.core(py).get().engine(py);
         if !waits {
             transport.change(py, |flags| flags.deferred = true);
-            engine.defer_send(runnable::<TurnEnd>(this.clone().unbind()));
+            engine.defer_send(runnable::<Deferred>(this.clone().unbind()));
             return Ok(());
         }
         if !transport.flags.get(py).deferred {
@@ -238,7 +248,7 @@ impl SocketTransport {
         if length > MOST_DEFERRED { Self::send_deferred(this) } else { Ok(()) }
     }
 
-    /// Whether something was to be sent when the turn ends; now it is the caller who sends it.
+    /// Whether something was to be sent later; now it is the caller who sends it.
     #[inline]
     fn take_deferred(&self, py: Python<'_>) -> bool {
         let was_deferred = self.flags.get(py).deferred;
@@ -248,7 +258,7 @@ impl SocketTransport {
         was_deferred
     }
 
-    /// Sends what was to be sent when the turn ends.
+    /// Sends what was to be sent later.
     #[inline]
     pub(super) fn send_deferred(this: &Bound<'_, Self>) -> PyResult<()> {
         match this.get().take_deferred(this.py()) {
@@ -346,7 +356,8 @@ impl SocketTransport {
             chunks.into_iter().for_each(|chunk| output.buffer.push(chunk));
             waits
         });
-        if waits || transport.defers(py, transport.buffered(py)) {
+        let length = transport.look_at_output(py, |output| output.buffer.len());
+        if transport.defers(py, length) || waits {
             return Self::kept(this, waits);
         }
         Self::offer(this)
