@@ -12,9 +12,9 @@
 //! is nothing, and the wait much. A turn keeps nothing for longer than [`LONGEST`] and one callback, and the only thing
 //! that a turn has to send leaves at once.
 //!
-//! Pieces need no clock. One call instead of two is less work wherever the other end is, and nobody waits for the end
-//! of a callback but what it would have held up itself. So once [`SAMPLE`] times something more was sent in one callback,
-//! who did so in its last callback keeps all that it sends until its next one ends.
+//! Pieces need no clock. One call instead of two is less work wherever the other end is, and the end of a callback is
+//! soon. So once [`SAMPLE`] times something more was sent in one callback, who did so in its last callback keeps all
+//! that it sends until its next one ends.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};

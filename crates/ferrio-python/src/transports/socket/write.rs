@@ -201,7 +201,7 @@ impl SocketTransport {
         Self::output_grew(this)
     }
 
-    /// Whether `length` bytes, if nothing waits before them, are to be sent later. To be asked once for what is written.
+    /// Whether `length` bytes, if nothing waits before them, are to be sent later; to be asked once for each write.
     #[inline]
     fn defers(&self, py: Python<'_>, length: usize) -> bool {
         let engine = self.core(py).get().engine(py);
