@@ -13,6 +13,12 @@ class EventLoop(ferrio.EventLoop):
     at the loop's tasks by the pure Python `current_task()`, which knows no others.
     """
 
+    def __init__(self, selector=None):
+        """The selectors that tests hand to asyncio's own are closed: ferrio's loop has no use for one."""
+        if selector is not None:
+            selector.close()
+        super().__init__()
+
     def create_task(self, coro, **kwargs):
         if asyncio.tasks.Task is asyncio.tasks._PyTask and self.get_task_factory() is None:
             return asyncio.tasks._PyTask(coro, loop=self, **kwargs)
