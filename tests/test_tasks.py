@@ -49,6 +49,18 @@ class TestMaking:
 
         parity(body)
 
+    def test_surplus_arguments_are_counted(self, parity):
+        def body(case):
+            case.raised(case.classes.create_task, 1, "a name")
+            case.raised(case.classes.create_task)
+            case.raised(case.classes.TaskGroup().create_task, 1, "a name")
+
+        assert parity(body)[0] == [
+            ("TypeError", "create_task() takes 1 positional argument but 2 were given"),
+            ("TypeError", "create_task() missing 1 required positional argument: 'coro'"),
+            ("TypeError", "TaskGroup.create_task() takes 2 positional arguments but 3 were given"),
+        ]
+
     def test_a_closed_loop(self, parity):
         def body(case):
             case.loop.close()

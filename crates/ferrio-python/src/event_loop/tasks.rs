@@ -53,7 +53,7 @@ impl FastMethod for CreateTask {
     /// Budget: a task from the pool, a copy of the context.
     fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let (coroutine, keywords) = arguments.one_and_keywords("create_task", "coro")?;
+        let (coroutine, keywords) = arguments.one_and_keywords("create_task", "coro", 1)?;
         slf.as_super().get().check_open(py)?;
         // A factory is given what the caller gave and no more, None included.
         if let Some(factory) = slf.get().task_factory.clone_ref(py) {

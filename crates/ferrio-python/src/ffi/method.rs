@@ -90,8 +90,8 @@ impl<'a, 'py> CallArguments<'a, 'py> {
         }
     }
 
-    /// The first argument of a method that takes one, by position or as `name`, and others by name, as a dictionary if
-    /// there are any.
+    /// The one argument that can be given by position, or as `name`, and others by name, as a dictionary if there are
+    /// any. `bound` is how many arguments Python counts besides: 1 for a method, whose object is one.
     ///
     /// # Errors
     ///
@@ -99,16 +99,16 @@ impl<'a, 'py> CallArguments<'a, 'py> {
     #[inline]
     pub(crate) fn one_and_keywords(
         &self,
-        method: &str,
+        function: &str,
         name: &str,
+        bound: usize,
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyDict>>)> {
         if let ([argument], false) = (self.positional, self.has_named()) {
             // SAFETY: as in `get`.
             return Ok((unsafe { Borrowed::from_ptr(self.py, *argument) }.to_owned(), None));
         }
         if self.len() > 1 {
-            // The object is the first.
-            return Err(too_many(method, 2, 2, self.len() + 1));
+            return Err(too_many(function, bound + 1, bound + 1, bound + self.len()));
         }
         let mut first = self.get(0).map(|argument| argument.to_owned());
         let keywords = PyDict::new(self.py);
@@ -119,7 +119,7 @@ impl<'a, 'py> CallArguments<'a, 'py> {
                 keywords.set_item(key, value)?;
             }
         }
-        let first = first.ok_or_else(|| too_few(method, &[name]))?;
+        let first = first.ok_or_else(|| too_few(function, &[name]))?;
         Ok((first, Some(keywords).filter(|keywords| !keywords.is_empty())))
     }
 

@@ -159,7 +159,7 @@ impl FastMethod for CreateTask {
 
     fn call<'py>(this: &Bound<'py, TaskGroup>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = this.py();
-        let (coroutine, keywords) = arguments.one_and_keywords("TaskGroup.create_task", "coro")?;
+        let (coroutine, keywords) = arguments.one_and_keywords("TaskGroup.create_task", "coro", 1)?;
         if let Some(refusal) = TaskGroup::refusal(this)? {
             method0(&coroutine, intern!(py, "close"))?;
             return Err(refusal);

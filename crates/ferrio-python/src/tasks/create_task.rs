@@ -21,7 +21,7 @@ impl FastFunction for CreateTask {
         Raises RuntimeError if no loop runs, TypeError if `coro` is no coroutine.";
 
     fn call<'py>(py: Python<'py>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (coroutine, keywords) = arguments.one_and_keywords("create_task", "coro")?;
+        let (coroutine, keywords) = arguments.one_and_keywords("create_task", "coro", 0)?;
         let event_loop = asyncio::running_loop(py)?;
         let name = intern!(py, "create_task");
         match keywords {
