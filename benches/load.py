@@ -85,7 +85,7 @@ def _with_our_openssl() -> tuple[str, ...]:
 
     What is measured is the loop; a client that is slower than the server would hide it.
     """
-    import _ssl  # noqa: F401, PLC0415 (which loads it)
+    import _ssl  # noqa: F401 (which loads it)
 
     files = {Path(line.split()[-1]) for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
     loaders = [str(file) for file in files if file.name.startswith("ld-linux")]

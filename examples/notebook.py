@@ -8,7 +8,7 @@ level, as notebooks may, is the body of a coroutine.
 """
 
 # fmt: off
-# ruff: noqa: E402, F811, F841, I001
+# ruff: noqa: E402, F841, I001
 # The cells keep the notebook's quotes, and its way of defining `main` again and again.
 
 import asyncio

@@ -348,7 +348,7 @@ def test_a_failure_starts_the_next_one_at_once(loop):
 class Attempt(socket.socket):
     """A connection that is being made until the test ends that; every attempt is in `begun`."""
 
-    begun = []  # noqa: RUF012 # of one test at a time
+    begun = []  # of one test at a time
 
     def __init__(self, family=-1, type=-1, proto=-1):
         ours, self.theirs = _socket.socketpair()

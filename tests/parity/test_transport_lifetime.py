@@ -59,7 +59,7 @@ def test_an_unclosed_transport_complains(loop):
             theirs.sendall(b"x")
             await turns()
             text = f"unclosed transport {transport!r}"
-            with pytest.warns(ResourceWarning) as warnings:  # noqa: PT031
+            with pytest.warns(ResourceWarning) as warnings:
                 del transport, _
                 gc.collect()
             assert [str(warning.message) for warning in warnings] == [text]
@@ -77,7 +77,7 @@ def test_a_loop_that_is_closed_with_a_transport_open(loop):
         loop.close()
         with pytest.raises(RuntimeError, match="Event loop is closed"):
             transport.close()
-        with pytest.warns(ResourceWarning, match="unclosed transport"):  # noqa: PT031
+        with pytest.warns(ResourceWarning, match="unclosed transport"):
             del transport, _
             gc.collect()
 

@@ -45,7 +45,7 @@ use crate::futures::Future;
 
 pub(crate) use body::await_;
 
-/// What came of what a frame waited for; `None` when it is stepped for the first time.
+/// What came of what a frame waited for; Python's `None` when it is stepped for the first time.
 pub(crate) type Outcome<'py> = PyResult<Bound<'py, PyAny>>;
 
 /// What a frame does next.
