@@ -174,7 +174,8 @@ def test_all_objects():
         future.set_result([1])
         assert await future == [1]
 
-    asyncio.run(main(), loop_factory=new_event_loop)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
     print(sum(len(list(found)) > 0 for found in gc.get_objects() if type(found) is tuple) > 0)
     """
     assert run_script("ferrio", script) == (["True"], "", 0)
