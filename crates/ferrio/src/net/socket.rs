@@ -53,6 +53,23 @@ pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Transfer> {
     transfer(retry(|| net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, count)| count)))
 }
 
+/// How many bytes there are to receive; 0 also if the system does not say.
+///
+/// # Examples
+///
+/// ```
+/// # use std::{io::Write, os::fd::AsFd, os::unix::net::UnixStream};
+/// let (ours, mut theirs) = UnixStream::pair()?;
+/// assert_eq!(ferrio::net::socket::available(ours.as_fd()), 0);
+/// theirs.write_all(b"hello")?;
+/// assert_eq!(ferrio::net::socket::available(ours.as_fd()), 5);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[inline]
+pub fn available(socket: BorrowedFd<'_>) -> usize {
+    rustix::io::ioctl_fionread(socket).map_or(0, |count| usize::try_from(count).unwrap_or(0))
+}
+
 /// Receives into memory that need not hold anything yet; as much of it as is reported is written.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ const LARGE: usize = 4096;
 pub enum Room {
     /// Into the shared buffer.
     Scratch,
-    /// Into a new buffer of so many bytes, which is handed on as it is.
+    /// Into a new buffer of so many bytes, or of as many as there are, which is handed on as it is.
     Own(usize),
 }
 

@@ -7,8 +7,10 @@
 //! is entered by two C calls, the protocol's method was looked up when the first message came. There is no handle, no
 //! argument tuple, and no `epoll_ctl`.
 //!
-//! Messages of more than [`SCRATCH`] bytes are received into a `bytes` of their own, which is shrunk to what came: one
-//! allocation too, and no copy.
+//! Messages of more than [`SCRATCH`] bytes are received into a `bytes` of their own: one allocation too, and no copy.
+//! One more system call asks how much there is. To shrink a larger `bytes` to what came would save it, but then the
+//! allocator gives memory back to the kernel, and asks for it again for the next message, page by page: a websocket's
+//! message of 200 KB took a third longer so.
 //!
 //! A protocol of ours ([`native`](crate::transports::native)) takes the bytes out of the shared memory itself: no
 //! allocation here, and no call into Python.
@@ -319,13 +321,18 @@ impl SocketTransport {
     fn receive<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let mut read_size = self.read_size.get(py);
         let fd = self.source.fd();
-        let received = match read_size.next() {
-            Room::Scratch => SHARED.with(py, |shared| match socket::recv(fd, &mut shared[..SCRATCH]) {
+        let room = match read_size.next() {
+            Room::Scratch => 0,
+            Room::Own(room) => room.min(socket::available(fd)),
+        };
+        let received = if room > SCRATCH {
+            bytes::receive(py, room, |buffer| socket::recv_uninit(fd, buffer))
+        } else {
+            SHARED.with(py, |shared| match socket::recv(fd, &mut shared[..SCRATCH]) {
                 Ok(Transfer::Done(count)) => bytes::copy(py, &shared[..count]).map(|data| Ok(Some(data))),
                 Ok(Transfer::WouldBlock) => Ok(Ok(None)),
                 Err(error) => Ok(Err(error)),
-            }),
-            Room::Own(room) => bytes::receive(py, room, |buffer| socket::recv_uninit(fd, buffer)),
+            })
         };
         let received = received?.map_err(|error| os_error(py, &error))?;
         if let Some(data) = &received {
