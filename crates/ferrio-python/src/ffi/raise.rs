@@ -105,7 +105,7 @@ pub(crate) fn raised(py: Python<'_>, error: PyErr) -> Raised<'_> {
 ///
 /// What Rust code raises is a class and arguments until somebody looks. PyO3 makes the exception of these with the
 /// interpreter lock given up and taken back, and panics where it cannot be taken back: that is when finalizers close
-/// the last coroutines, and in a thread that has to stop meanwhile. Any error that such code looks at goes through here.
+/// the last coroutines, and in a thread that has to stop meanwhile. All errors that such code looks at go through here.
 pub(crate) fn settled(py: Python<'_>, error: PyErr) -> PyErr {
     raised(py, error).into()
 }
