@@ -157,6 +157,23 @@ def test_private_attributes_of_a_loop(parity):
             loop._check_closed()
 
 
+@pytest.mark.parametrize("value", [False, 0])
+def test_a_stop_that_is_taken_back(parity, value):
+    """Sanic does so before it shuts down: who has stopped a loop that did not run wants to run it all the same."""
+
+    async def body(case):
+        loop = asyncio.get_running_loop()
+        loop.stop()
+        case(loop._stopping)
+        loop._stopping = value
+        await asyncio.sleep(0)
+        case(bool(loop._stopping))
+        await asyncio.sleep(0)
+        case("goes on")
+
+    assert parity(body)[0] == [True, False, "goes on"]
+
+
 # Private, and read all the same
 
 

@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::EventLoop;
 use crate::asyncio;
+use crate::convert::Truth;
 use crate::ffi::runnable::take_leaving;
 use crate::ffi::snapshot;
 use crate::ffi::staying::stay;
@@ -91,6 +92,12 @@ impl EventLoop {
     #[getter]
     fn _stopping(&self, py: Python<'_>) -> bool {
         self.stopping.get(py)
+    }
+
+    /// Who takes a `stop()` back that came too late, as Sanic does before it shuts down, sets it.
+    #[setter(_stopping)]
+    fn set_stopping(&self, py: Python<'_>, value: Truth) {
+        self.stopping.set(py, value.0);
     }
 
     /// The thread that runs the loop, as `threading.get_ident()` names it.
