@@ -40,6 +40,7 @@ class Project:
     files: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
     stand_in: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
     differences: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -93,7 +94,7 @@ class Project:
             done = subprocess.run(
                 command,
                 cwd=self.room / "tests",
-                env=os.environ | environment,
+                env=os.environ | self.environment | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
