@@ -240,6 +240,17 @@ async def write_in_pieces(transport, times):
         await asyncio.sleep(0)
 
 
+@contextlib.asynccontextmanager
+async def after_pieces(pair):
+    """A transport whose pieces are kept from now on."""
+    transport, _ = await connect(pair[0], nothing)
+    await write_in_pieces(transport, OFTEN)
+    came(pair[1])
+    yield transport
+    transport.close()
+    await turns()
+
+
 def test_pieces_are_sent_when_the_callback_ends(run_usual, pair):
     async def main():
         ours, theirs = pair
@@ -283,34 +294,24 @@ def test_the_first_of_several_in_one_callback_is_sent_at_once(run_usual, pair):
 
 def test_who_sends_in_one_piece_sends_at_once(run_usual, pair):
     async def main():
-        ours, theirs = pair
-        transport, _ = await connect(ours, nothing)
-        await write_in_pieces(transport, OFTEN)
-        came(theirs)
-        # It is the last callback that counts: this one's piece is kept, and the next one's is not.
-        for seen in (None, b"three"):
-            transport.write(b"three")
-            assert came(theirs) == seen
-            await asyncio.sleep(0)
-            came(theirs)
-        transport.close()
-        await turns()
+        async with after_pieces(pair) as transport:
+            # It is the last callback that counts: this one's piece is kept, and the next one's is not.
+            for seen in (None, b"three"):
+                transport.write(b"three")
+                assert came(pair[1]) == seen
+                await asyncio.sleep(0)
+                came(pair[1])
 
     run_usual(main)
 
 
 def test_pieces_and_much_more_leave_in_one_call(run_usual, pair):
     async def main():
-        ours, theirs = pair
-        transport, _ = await connect(ours, nothing)
-        await write_in_pieces(transport, OFTEN)
-        came(theirs)
-        transport.write(b"head")
-        assert came(theirs) is None
-        transport.write(bytes(MUCH))
-        assert came(theirs) == b"head" + bytes(MUCH)
-        transport.close()
-        await turns()
+        async with after_pieces(pair) as transport:
+            transport.write(b"head")
+            assert came(pair[1]) is None
+            transport.write(bytes(MUCH))
+            assert came(pair[1]) == b"head" + bytes(MUCH)
 
     run_usual(main)
 

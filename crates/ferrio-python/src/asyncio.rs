@@ -161,6 +161,16 @@ pub(crate) fn module_used_by<'py>(user: &'static str, name: &Bound<'py, PyString
     module(name.py(), user)?.getattr(name)
 }
 
+/// The module `socket` as the loops of asyncio have it; what is taken from it is looked up for every call, as programs
+/// replace it.
+///
+/// # Errors
+///
+/// `AttributeError` if they have none.
+pub(crate) fn socket_module(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    module_used_by("asyncio.base_events", intern!(py, "socket"))
+}
+
 #[cold]
 fn remembered<'py>(py: Python<'py>, name: &'static str) -> Option<Bound<'py, PyModule>> {
     REMEMBERED.get(py)?.bind(py).get_item(name).ok().flatten()?.cast_into().ok()

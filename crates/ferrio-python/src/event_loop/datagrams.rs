@@ -227,9 +227,7 @@ impl Wish {
         keywords.set_item(intern!(py, "family"), family)?;
         keywords.set_item(intern!(py, "type"), libc::SOCK_DGRAM)?;
         keywords.set_item(intern!(py, "proto"), proto)?;
-        // Looked up for every call: programs replace it.
-        let class =
-            asyncio::module_used_by("asyncio.base_events", intern!(py, "socket"))?.getattr(intern!(py, "socket"))?;
+        let class = asyncio::socket_module(py)?.getattr(intern!(py, "socket"))?;
         let socket = OpenSocket::new(class.call((), Some(&keywords))?.unbind());
         let sock = socket.get(py)?;
         let set = |option: i32| sock.call_method1(intern!(py, "setsockopt"), (libc::SOL_SOCKET, option, 1));

@@ -64,7 +64,7 @@ impl EventLoop {
         Coroutine::new(py, "BaseEventLoop.getnameinfo", async move {
             let answer = Python::attach(|py| {
                 let (event_loop, query) = (event_loop.get(py)?, query.bind(py));
-                let function = socket_module(py)?.getattr(intern!(py, "getnameinfo"))?;
+                let function = asyncio::socket_module(py)?.getattr(intern!(py, "getnameinfo"))?;
                 if wants_numbers(query)?
                     && function.is(asyncio::module(py, "_socket")?.getattr(intern!(py, "getnameinfo"))?)
                 {
@@ -110,13 +110,8 @@ impl Answer {
     }
 }
 
-fn socket_module(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    asyncio::module_used_by("asyncio.base_events", intern!(py, "socket"))
-}
-
-/// Looked up for every call: programs replace it.
 fn getaddrinfo(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    socket_module(py)?.getattr(intern!(py, "getaddrinfo"))
+    asyncio::socket_module(py)?.getattr(intern!(py, "getaddrinfo"))
 }
 
 /// The answer to a query in which all is numbers; `None` also if the query is wrong, so that the error is that of the
@@ -131,7 +126,7 @@ fn address_at_once<'py>(
         return Ok(None);
     }
     let function = getaddrinfo(py)?;
-    let socket = socket_module(py)?;
+    let socket = asyncio::socket_module(py)?;
     let is_original = function
         .getattr(intern!(py, "__globals__"))
         .is_ok_and(|globals| socket.getattr(intern!(py, "__dict__")).is_ok_and(|own| globals.is(&own)));

@@ -227,8 +227,7 @@ impl Options {
     fn bind(&self, event_loop: &Bound<'_, EventLoop>, info: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
         let py = info.py();
         let [family, kind, protocol, _, address]: [Bound<'_, PyAny>; 5] = info.extract()?;
-        let class =
-            asyncio::module_used_by("asyncio.base_events", intern!(py, "socket"))?.getattr(intern!(py, "socket"))?;
+        let class = asyncio::socket_module(py)?.getattr(intern!(py, "socket"))?;
         let socket = match class.call1((&family, &kind, &protocol)) {
             Ok(socket) => socket,
             Err(error) if error.is_instance_of::<PyOSError>(py) => {

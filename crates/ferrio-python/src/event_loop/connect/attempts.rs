@@ -157,9 +157,7 @@ impl Attempts {
             for (position, name) in ["family", "type", "proto"].into_iter().enumerate() {
                 keywords.set_item(name, info.get_item(position)?)?;
             }
-            // Looked up for every call: programs replace it.
-            let class = asyncio::module_used_by("asyncio.base_events", intern!(py, "socket"))?
-                .getattr(intern!(py, "socket"))?;
+            let class = asyncio::socket_module(py)?.getattr(intern!(py, "socket"))?;
             let socket = OpenSocket::new(class.call((), Some(&keywords))?.unbind());
             let sock = socket.get(py)?;
             sock.call_method1(intern!(py, "setblocking"), (false,))?;
