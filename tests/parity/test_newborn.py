@@ -16,6 +16,14 @@ from support.scripts import run_script
         "loop.call_soon(int)",
         "loop.call_later(3600, print)",
         "new_event_loop()",
+        "library.Runner()",
+        "library.TaskGroup()",
+        "library.Condition()",
+        "library.Barrier(1)",
+        "library.Queue()",
+        "library.StreamReader(loop=loop)",
+        "library.StreamReaderProtocol(library.StreamReader(loop=loop), loop=loop)",
+        "library.run(nothing())",
     ],
 )
 def test_the_collector_does_not_see_what_is_not_there_yet(name, threshold, make):
@@ -23,10 +31,12 @@ def test_the_collector_does_not_see_what_is_not_there_yet(name, threshold, make)
     printed, _, status = run_script(
         name,
         f"""
-        class Future(asyncio.Future if sys.argv[1] == "asyncio" else ferrio.Future):
+        library = asyncio if sys.argv[1] == "asyncio" else ferrio
+
+        class Future(library.Future):
             pass
 
-        class Task(asyncio.Task if sys.argv[1] == "asyncio" else ferrio.Task):
+        class Task(library.Task):
             pass
 
         async def nothing():

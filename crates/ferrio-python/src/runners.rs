@@ -21,6 +21,7 @@ use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::context;
+use crate::ffi::newborn;
 use crate::ffi::staying::stay;
 use crate::loop_ref::LoopRef;
 
@@ -63,8 +64,9 @@ impl Embedded {
 impl Runner {
     // What a subclass is called with is its own matter, until it calls `__init__`.
     #[new]
-    #[pyo3(signature = (*_arguments, **_keywords), text_signature = "(*, debug=None, loop_factory=None)")]
-    fn __new__(_arguments: &Bound<'_, PyTuple>, _keywords: Option<&Bound<'_, PyDict>>) -> Self {
+    #[pyo3(signature = (*arguments, **_keywords), text_signature = "(*, debug=None, loop_factory=None)")]
+    fn __new__(arguments: &Bound<'_, PyTuple>, _keywords: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(arguments.py());
         Self::new(None, None)
     }
 
@@ -221,7 +223,7 @@ pub(crate) fn run<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = main.py();
     refuse_inside_a_loop(py, "asyncio.run()")?;
-    let runner = Bound::new(py, Runner::new(debug, loop_factory))?;
+    let runner = newborn::make(py, Runner::new(debug, loop_factory))?.into_bound(py);
     let result = Runner::run(&runner, main, None);
     chained(py, result, Runner::close(&runner))
 }

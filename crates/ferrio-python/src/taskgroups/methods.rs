@@ -14,12 +14,14 @@ use crate::classes::readable;
 use crate::ffi::call::{method0, method1};
 use crate::ffi::cell::{GilCell, GilCopy};
 use crate::ffi::method::{CallArguments, FastMethod};
+use crate::ffi::newborn;
 
 #[pymethods]
 impl TaskGroup {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs), text_signature = "()")]
-    fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+    #[pyo3(signature = (*args, **_kwargs), text_signature = "()")]
+    fn __new__(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        newborn::has_dict(args.py());
         Self {
             entered: GilCopy::new(false),
             exiting: GilCopy::new(false),

@@ -30,6 +30,7 @@ use crate::coroutine::{Next, Outcome};
 use crate::ffi::async_function::install;
 use crate::ffi::call::method0;
 use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::newborn;
 use crate::ffi::pool;
 use crate::futures::Future;
 use crate::loop_ref::{LoopCore, LoopRef};
@@ -105,7 +106,7 @@ impl StreamReader {
         limit: Option<&Bound<'py, PyAny>>,
         loop_object: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, Self>> {
-        let this = crate::ffi::newborn::make(py, Self::uninitialized())?.into_bound(py);
+        let this = newborn::make(py, Self::uninitialized())?.into_bound(py);
         Self::initialize(&this, limit, Some(loop_object))?;
         Ok(this)
     }
