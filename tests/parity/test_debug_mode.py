@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from support.case import neutral, run
+from support.case import neutral
 from support.loops import turn
 from support.scripts import run_script
 
@@ -224,9 +224,9 @@ class TestCallbacks:
 
     @pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
     @pytest.mark.parametrize("callback", ["coroutine function", "coroutine", "nothing to call"])
-    def test_what_is_refused(self, loop_factory, loop_name, method, callback):
-        """asyncio's `call_later` names `call_at`, which does the work there."""
-        named = "call_at" if (loop_name, method) == ("asyncio", "call_later") else method
+    def test_what_is_refused(self, parity, method, callback):
+        """`call_later` names `call_at`, which does asyncio's work."""
+        named = "call_at" if method == "call_later" else method
 
         def body(case):
             case.loop.set_debug(True)
@@ -237,7 +237,7 @@ class TestCallbacks:
             turn(case.loop)
             coroutine.close()
 
-        events, errors = run(loop_name, loop_factory, body)
+        events, errors = parity(body)
         if callback == "nothing to call":
             assert events == [("TypeError", f"a callable object was expected by {named}(), got 7")]
         else:

@@ -138,12 +138,14 @@ def test_when(parity):
         timer = case.loop.call_later(10, case)
         case(before + 10 <= timer.when() <= case.loop.time() + 10)
         case(before + 10 <= hash_is_of_when(timer))
+        case(repr(case.loop.call_at(12345, case).when()), repr(case.loop.call_at(when=12345, callback=case).when()))
 
     def hash_is_of_when(timer):
         assert hash(timer) == hash(timer.when())
         return timer.when()
 
-    assert parity(body)[0][0] == (12345.678, 12345.678, False, True)
+    recorded, _ = parity(body)
+    assert (recorded[0], recorded[-1]) == ((12345.678, 12345.678, False, True), ("12345", "12345"))
 
 
 def test_never_early(loop, events):

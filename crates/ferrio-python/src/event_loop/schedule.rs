@@ -118,9 +118,9 @@ impl FastMethod for CallLater {
     #[inline]
     fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let call = Call::parse(slf.py(), arguments, "call_later", Some("delay"))?;
-        let Some(delay) = call.time else { return Err(PyTypeError::new_err("delay must not be None")) };
-        let when = seconds(slf.as_super().get().engine(slf.py()).clock().now()) + delay;
-        set_timer(slf, when, None, call, "call_later")
+        let Some(delay) = &call.time else { return Err(PyTypeError::new_err("delay must not be None")) };
+        let when = seconds(slf.as_super().get().engine(slf.py()).clock().now()) + to_f64(delay)?;
+        set_timer(slf, when, None, call)
     }
 }
 
@@ -140,22 +140,23 @@ impl FastMethod for CallAt {
     #[inline]
     fn call<'py>(slf: &Bound<'py, EventLoop>, arguments: &CallArguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let call = Call::parse(slf.py(), arguments, "call_at", Some("when"))?;
-        let Some(when) = call.time else { return Err(PyTypeError::new_err("when cannot be None")) };
-        let given = arguments.get(0).and_then(|given| unless_float(&given));
-        set_timer(slf, when, given, call, "call_at")
+        let Some(when) = &call.time else { return Err(PyTypeError::new_err("when cannot be None")) };
+        let (when, given) = (to_f64(when)?, unless_float(when));
+        set_timer(slf, when, given, call)
     }
 }
 
+/// Has `call` made at `when`, which was given as `given` if that is no float.
 fn set_timer<'py>(
     slf: &Bound<'py, EventLoop>,
     when: f64,
     given: Option<Py<PyAny>>,
     call: Call<'py>,
-    method: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let core = slf.as_super();
-    admit(slf, &call.callback, method)?;
+    // The name that asyncio's `call_later` has for it as well.
+    admit(slf, &call.callback, "call_at")?;
     let context = call.context.map(Bound::unbind);
     let timer = TimerHandle::create(core, call.callback.unbind(), call.rest, context, when, given)?;
     let key = core.get().engine(py).push_at(nanos(when), runnable::<RunTimer>(timer.clone().unbind()));
@@ -174,7 +175,8 @@ fn admit(slf: &Bound<'_, EventLoop>, callback: &Bound<'_, PyAny>, method: &str) 
 
 /// The arguments of `call_soon` and its family.
 struct Call<'py> {
-    time: Option<f64>,
+    /// What was given, unless it is None.
+    time: Option<Bound<'py, PyAny>>,
     callback: Bound<'py, PyAny>,
     rest: Arguments,
     context: Option<Bound<'py, PyAny>>,
@@ -212,8 +214,7 @@ impl<'py> Call<'py> {
         let time = match (time_name, time) {
             (None, _) => None,
             (Some(name), None) => return Err(missing(method, name)),
-            (Some(_), Some(time)) if time.is_none() => None,
-            (Some(_), Some(time)) => Some(to_f64(&time)?),
+            (Some(_), Some(time)) => Some(time).filter(|time| !time.is_none()),
         };
         let rest = match arguments.len() - first.min(arguments.len()) {
             0 | 1 => Arguments::None,
