@@ -1,6 +1,7 @@
 """TLS from the middle of a connection on."""
 
 import asyncio
+import functools
 import os
 import socket
 import ssl
@@ -239,8 +240,11 @@ def test_start_tls_on_a_transport_that_is_closed(is_lost):
         transport.close()
         if is_lost:
             await protocol.lost
+        start = functools.partial(loop.start_tls, transport, protocol, client_context(), server_hostname="localhost")
+        with pytest.raises(ValueError, match="ssl_handshake_timeout should be"):
+            await start(ssl_handshake_timeout=0)
         with pytest.raises(ConnectionAbortedError):
-            await loop.start_tls(transport, protocol, client_context(), server_hostname="localhost")
+            await start()
         await protocol.lost
         listener.close()
         return events

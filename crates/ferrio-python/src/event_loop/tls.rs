@@ -260,16 +260,18 @@ fn upgrade(
         let text = format!("transport {} is not supported by start_tls()", transport.repr()?);
         return Err(PyTypeError::new_err(text));
     }
-    // One that is lost already tells nobody any more: the handshake would wait for as long as it may.
-    if transport.call_method0(intern!(py, "is_closing"))?.is(PyBool::new(py, true)) {
-        return Err(aborted());
-    }
     let waiter = Bound::new(py, Future::new(py, EventLoop::loop_ref(event_loop))?)?;
     let begin = Begin::Upgrade(waiter.clone().unbind());
     let Some(secure) = arguments.wrap(event_loop.as_super(), protocol.clone(), side, begin)? else {
         // A context that says of itself that it is false.
         return Err(PyTypeError::new_err("sslcontext is expected to be an instance of ssl.SSLContext"));
     };
+    // One that is lost already tells nobody any more: the handshake would wait for as long as it may.
+    if transport.call_method0(intern!(py, "is_closing"))?.is(PyBool::new(py, true)) {
+        // Nobody is to be warned of it.
+        secure.get().transport(py).call_method0(intern!(py, "close"))?;
+        return Err(aborted());
+    }
     // Nothing is received before the handshake has begun.
     transport.call_method0(intern!(py, "pause_reading"))?;
     if side == Side::Server {
