@@ -8,7 +8,7 @@ import threading
 import weakref
 
 import pytest
-from support.case import describe
+from support.case import describe, outcome
 from support.loops import turn
 
 pytestmark = pytest.mark.every_door
@@ -221,7 +221,7 @@ class TestShutdown:
         assert parity(body)[0] == [0]
 
     @pytest.mark.asyncio_since("3.13", "a timeout that warns")
-    @pytest.mark.parametrize("timeout", [0, 0.001])
+    @pytest.mark.parametrize("timeout", [0, 0.001, 1e-7, 0.0, True])
     def test_the_time_is_up(self, parity, timeout):
         async def body(case):
             loop = asyncio.get_running_loop()
@@ -240,6 +240,21 @@ class TestShutdown:
         events, _ = parity(body)
         assert events[0][0] == 1
         assert events[1:] == [False, "done"]
+
+    @pytest.mark.asyncio_since("3.12", "the timeout")
+    def test_what_is_no_timeout(self, parity):
+        """It matters where there is something to wait for."""
+
+        async def body(case):
+            loop = asyncio.get_running_loop()
+            case(await loop.shutdown_default_executor("soon"))
+            case.raised(loop.run_in_executor, None, int)
+            executor = concurrent.futures.ThreadPoolExecutor()
+            loop.set_default_executor(executor)
+            case((await outcome(loop.shutdown_default_executor("soon")))[0])
+            executor.shutdown()
+
+        assert parity(body)[0] == [None, ("RuntimeError", "Executor shutdown has been called"), "TypeError"]
 
     @pytest.mark.asyncio_since("3.12", "the timeout")
     def test_the_time_is_not_up(self, parity):

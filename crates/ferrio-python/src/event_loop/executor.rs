@@ -12,6 +12,7 @@ use super::schedule::check_callback;
 use super::weak_loop::WeakLoop;
 use crate::asyncio;
 use crate::coroutine::{Coroutine, await_};
+use crate::ffi::number::to_f64;
 use crate::ffi::raise::raised;
 use crate::ffi::runnable::runnable;
 use crate::ffi::staying::stay;
@@ -78,13 +79,16 @@ impl EventLoop {
 
     /// Waits for the default executor's threads, at most `timeout` seconds (asyncio 3.12), and refuses new work for it.
     #[pyo3(signature = (timeout=None))]
-    fn shutdown_default_executor<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, Coroutine>> {
+    fn shutdown_default_executor<'py>(
+        slf: &Bound<'py, Self>,
+        timeout: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, Coroutine>> {
         let event_loop = WeakLoop::new(slf)?;
         Coroutine::new(slf.py(), "BaseEventLoop.shutdown_default_executor", async move {
-            let begun = Python::attach(|py| Shutdown::begin(&event_loop.get(py)?, timeout))?;
+            let begun = Python::attach(|py| Shutdown::begin(&event_loop.get(py)?, timeout.as_ref()))?;
             let Some((shutdown, done)) = begun else { return Python::attach(|py| Ok(py.None())) };
             let result = await_(done).await;
-            Python::attach(|py| shutdown.end(py, &event_loop, result, timeout))
+            Python::attach(|py| shutdown.end(py, &event_loop, result, timeout.as_ref()))
         })
     }
 
@@ -103,13 +107,14 @@ struct Shutdown {
 
 impl Shutdown {
     /// Begins to wait, if there is an executor. The future is true once it has ended, None once the time is up.
-    fn begin(event_loop: &Bound<'_, EventLoop>, timeout: Option<f64>) -> PyResult<Option<(Self, Py<PyAny>)>> {
+    fn begin(event_loop: &Bound<'_, EventLoop>, timeout: Option<&Py<PyAny>>) -> PyResult<Option<(Self, Py<PyAny>)>> {
         let py = event_loop.py();
         let executor = event_loop.get().executor.with(py, |own| {
             own.shut_down = true;
             own.default.as_ref().map(|executor| executor.clone_ref(py))
         });
         let Some(executor) = executor else { return Ok(None) };
+        let timeout = timeout.map(|timeout| to_f64(timeout.bind(py))).transpose()?;
         let done = Bound::new(py, Future::new(py, EventLoop::loop_ref(event_loop))?)?;
         let settle = pyo3::wrap_pyfunction!(settle, py)?;
         let timer = timeout.map(|timeout| {
@@ -151,7 +156,7 @@ impl Shutdown {
         py: Python<'_>,
         event_loop: &WeakLoop,
         result: PyResult<Py<PyAny>>,
-        timeout: Option<f64>,
+        timeout: Option<&Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         if let (Some(timer), Ok(event_loop)) = (self.timer, event_loop.get(py)) {
             drop(event_loop.as_super().get().engine(py).cancel_timer(timer));
@@ -160,7 +165,7 @@ impl Shutdown {
             self.thread.bind(py).call_method0("join")?;
             return Ok(py.None());
         }
-        let timeout = timeout.unwrap_or_default();
+        let timeout = timeout.map_or_else(|| py.None().into_bound(py), |timeout| timeout.bind(py).clone()).str()?;
         let text = format!("The executor did not finishing joining its threads within {timeout} seconds.");
         asyncio::module(py, "warnings")?.call_method1("warn", (text, py.get_type::<PyRuntimeWarning>(), 2))?;
         let keywords = PyDict::new(py);
