@@ -104,6 +104,20 @@ def test_an_eager_factory_is_a_function(parity):
     assert recorded[1::2] == [(True, True)] * 2
 
 
+@pytest.mark.asyncio_since("3.14", "factories with an eager_start")
+def test_what_an_eager_factory_hands_on(parity):
+    def body(case):
+        factory = case.classes.create_eager_task_factory(lambda coro, **keywords: (coro, keywords))
+        for keywords in ({}, {"eager_start": None}, {"eager_start": 0}, {"name": "task", "eager_start": True}):
+            case(factory("loop", "coro", **keywords))
+
+    recorded, _ = parity(body)
+    assert recorded[:2] == [
+        ("coro", {"loop": "loop", "eager_start": True}),
+        ("coro", {"loop": "loop", "eager_start": None}),
+    ]
+
+
 def test_what_tells_a_future_has_asyncios_name(loop):
     """Who reads a log looks for these."""
 

@@ -32,20 +32,19 @@ impl EagerTaskFactory {
 
 #[pymethods]
 impl EagerTaskFactory {
-    #[pyo3(signature = (r#loop, coro, *, eager_start=None, **kwargs))]
+    // `eager_start` is among the keywords: a None that is given is not the same as none given.
+    #[pyo3(signature = (r#loop, coro, **kwargs))]
     fn __call__<'py>(
         &self,
         r#loop: &Bound<'py, PyAny>,
         coro: &Bound<'py, PyAny>,
-        eager_start: Option<&Bound<'py, PyAny>>,
         kwargs: Option<Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = coro.py();
         let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
         kwargs.set_item(intern!(py, "loop"), r#loop)?;
-        match eager_start {
-            Some(eager_start) => kwargs.set_item(intern!(py, "eager_start"), eager_start)?,
-            None => kwargs.set_item(intern!(py, "eager_start"), true)?,
+        if !kwargs.contains(intern!(py, "eager_start"))? {
+            kwargs.set_item(intern!(py, "eager_start"), true)?;
         }
         self.constructor.bind(py).call((coro,), Some(&kwargs))
     }
@@ -56,7 +55,7 @@ impl EagerTaskFactory {
         static CODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let code = CODE.get_or_try_init(py, || {
             let namespace = PyDict::new(py);
-            py.run(c"def factory(loop, coro, *, eager_start=None, **kwargs): pass", Some(&namespace), None)?;
+            py.run(c"def factory(loop, coro, *, eager_start=True, **kwargs): pass", Some(&namespace), None)?;
             PyResult::Ok(namespace.as_any().get_item("factory")?.getattr("__code__")?.unbind())
         });
         code.map(|code| code.clone_ref(py))
