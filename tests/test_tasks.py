@@ -135,6 +135,7 @@ class TestMaking:
             waiter = task._fut_waiter
             case(asyncio.isfuture(waiter), [len(waiter._callbacks), waiter._callbacks[0][0].__self__ is task])
             case(repr(waiter).count("cb=["), neutral(repr(waiter)).count("wakeup()"))
+            case(len({callback for callback, _ in waiter._callbacks}))
             task.cancel()
             case(task._must_cancel, task.cancelling(), waiter.cancelled())
             turn(case.loop)

@@ -56,18 +56,12 @@ impl TaskStep {
 }
 
 /// Resumes a task with the outcome of the future it is called with: what a foreign future is given as its callback.
-#[pyclass(frozen, eq, module = "ferrio._ferrio", name = "TaskWakeup")]
+#[pyclass(frozen, module = "ferrio._ferrio", name = "TaskWakeup")]
 pub(crate) struct TaskWakeup(GilCell<Option<Py<Task>>>);
 
 impl TaskWakeup {
     pub(super) fn new(task: Py<Task>) -> Self {
         Self(GilCell::new(Some(task)))
-    }
-}
-
-impl PartialEq for TaskWakeup {
-    fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other)
     }
 }
 
