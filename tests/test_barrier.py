@@ -7,6 +7,8 @@ import fractions
 import pytest
 from support.case import neutral
 
+import ferrio
+
 
 @pytest.mark.parametrize(
     "parties", [1, 2, True, 2.0, 1.5, float("inf"), 10**30, decimal.Decimal(2), fractions.Fraction(5, 2)], ids=repr
@@ -27,6 +29,22 @@ def test_parties_in_any_number(parity, parties):
         case([type(ending).__name__ for ending in await asyncio.gather(*waiting, return_exceptions=True)])
 
     parity(body)
+
+
+@pytest.mark.ferrio_only("it counts without an end")
+def test_a_count_at_its_end(loop):
+    async def body():
+        barrier = ferrio.Barrier(1)
+        for count, state in ((2**63 - 1, "filling"), (-(2**63), "draining")):
+            barrier._count, barrier._state = count, state
+            waiting = asyncio.ensure_future(barrier.wait())
+            for _ in range(3):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            assert waiting.cancelled()
+
+    loop.run_until_complete(body())
 
 
 @pytest.mark.parametrize("parties", [0, -1, 0.5, -(10**30), float("-inf"), None, "2", [], 1j], ids=repr)

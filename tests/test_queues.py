@@ -185,6 +185,14 @@ def test_item_that_cannot_be_compared(parity):
     parity(body)
 
 
+@pytest.mark.ferrio_only("it counts without an end")
+def test_a_count_at_its_end(loop):
+    queue = ferrio.Queue()
+    queue._unfinished_tasks = 2**63 - 1
+    queue.put_nowait(1)
+    assert (queue.get_nowait(), queue._unfinished_tasks) == (1, 2**63 - 1)
+
+
 # Subclasses
 
 

@@ -82,8 +82,9 @@ impl Barrier {
     /// How one comes who need not be kept from waiting; the last lets all go.
     fn arrive(&self, py: Python<'_>) -> Arrival {
         let index = self.count.get(py);
-        self.count.set(py, index + 1);
-        if Some(index + 1) != self.needed.get(py) {
+        let count = index.saturating_add(1);
+        self.count.set(py, count);
+        if Some(count) != self.needed.get(py) {
             return Arrival::Early(index);
         }
         self.state.set(py, State::Draining);
@@ -92,7 +93,7 @@ impl Barrier {
 
     /// How one of those who wait leaves; the last makes room for the next.
     fn leave(&self, py: Python<'_>) -> PyResult<()> {
-        let left = self.count.get(py) - 1;
+        let left = self.count.get(py).saturating_sub(1);
         self.count.set(py, left);
         if left == 0 {
             if matches!(self.state.get(py), State::Draining | State::Resetting) {

@@ -163,7 +163,7 @@ impl Queue {
         } else {
             this.call_method1(intern!(py, "_put"), (item,))?;
         }
-        queue.unfinished.set(py, queue.unfinished.get(py) + 1);
+        queue.unfinished.set(py, queue.unfinished.get(py).saturating_add(1));
         if let Some(finished) = queue.finished.clone_ref(py) {
             finished.get().lower(py);
         }
