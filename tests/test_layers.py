@@ -17,6 +17,8 @@ ENGINE = """
     time task stream unblock
     net
     task_group timeout gather yield_now
+    io
+    exit_status
     run
 """
 BINDING = """

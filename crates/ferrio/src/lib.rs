@@ -40,7 +40,7 @@
 //! | [`sys`] | asks the operating system for readiness and wake-ups |
 //! | [`engine`] | decides *when* something runs: ready queue, timers, reactor, blocking pool, and what other threads may touch |
 //! | [`stream`], [`net`] | keep account of the bytes of a connection, and move them; they do not know the engine |
-//! | this page | what programs use: [`run()`], [`spawn`], [`task_group()`], [`timeout()`], ... one public noun a file |
+//! | this page | what programs use: [`run()`], [`spawn`], [`task_group()`], [`timeout()`], [`Async`], ... one public noun a file |
 //!
 //! Nothing in here knows Python; the binding lives in its own crate and meets the engine at two seams,
 //! [`engine::Runnable`] and [`engine::Park`]. A loop that an embedder drives runs native tasks as well: [`spawn_on`].
@@ -56,7 +56,9 @@ pub mod net;
 pub mod stream;
 pub mod sys;
 
+mod exit_status;
 mod gather;
+mod io;
 mod run;
 mod task;
 mod task_group;
@@ -65,7 +67,9 @@ mod timeout;
 mod unblock;
 mod yield_now;
 
+pub use exit_status::exit_status;
 pub use gather::gather;
+pub use io::Async;
 pub use run::{run, run_on};
 pub use task::{Aborted, JoinHandle, spawn, spawn_on};
 pub use task_group::{TaskGroup, task_group};

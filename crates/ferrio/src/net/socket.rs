@@ -9,9 +9,13 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, sockopt};
+use rustix::net::{
+    self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+    sockopt,
+};
 
 use super::Address;
 use crate::sys::receive_scattered;
@@ -169,6 +173,40 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(net::shutdown(socket, Shutdown::Write)?)
 }
 
+/// Begins to connect a new TCP socket, non-blocking and closed on exec. It is writable when that has come to an end:
+/// then it has an error to tell, or a peer.
+///
+/// # Errors
+///
+/// What `socket` and `connect` report, `EMFILE` and `ENETUNREACH` for two; `ECONNREFUSED` can come at once.
+pub fn connect(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = net::socket_with(family, SocketType::STREAM, NEW, None)?;
+    match net::connect(&socket, address) {
+        // An interrupted one goes on.
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Connects a new Unix stream socket, non-blocking and closed on exec; `None` if the listener's queue is full.
+///
+/// # Errors
+///
+/// What `socket` and `connect` report, `ENOENT` and `ECONNREFUSED` for two; `ENAMETOOLONG`.
+pub fn connect_unix(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, NEW, None)?;
+    match retry(|| net::connect(&socket, &address)) {
+        Ok(()) => Ok(Some(socket)),
+        Err(Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What every new socket is.
+const NEW: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
 /// Accepts a connection, non-blocking and closed on exec; `None` if none is waiting.
 ///
 /// # Errors
@@ -176,7 +214,7 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// What `accept4` reports: `EMFILE` and its like when descriptors or memory have run out, `ECONNABORTED` when the peer
 /// was quicker, and errors of the network.
 pub fn accept(socket: BorrowedFd<'_>) -> io::Result<Option<(OwnedFd, Address)>> {
-    match retry(|| net::acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)) {
+    match retry(|| net::acceptfrom_with(socket, NEW)) {
         Ok((connection, peer)) => Ok(Some((connection, peer.map_or(Address::NAMELESS, Address::of)))),
         Err(Errno::AGAIN) => Ok(None),
         Err(error) => Err(error.into()),
