@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import platform
 import signal
 import subprocess
 import sys
@@ -71,19 +72,22 @@ def test_where_others_have_the_signal(handler):
     assert run_script("ferrio", body)[::2] == (["b'x' True"], 0)
 
 
-NO_PIDFD = """
+REFUSE = """
 import ctypes, struct
 
+def refuse(*lines):
+    program = b"".join(struct.pack("HBBI", *line) for line in lines)
+    buffer = ctypes.create_string_buffer(program)
+    filter = struct.pack("HxxxxxxP", len(lines), ctypes.addressof(buffer))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    if prctl(38, 1, 0, 0, 0) or prctl(22, 2, ctypes.create_string_buffer(filter), 0, 0):
+        print("no seccomp")
+        raise SystemExit
+"""
+
+NO_PIDFD = """
 # Everything is allowed but system call 434, pidfd_open, of which the kernel knows nothing from now on.
-program = b"".join(struct.pack("HBBI", *line) for line in [
-    (0x20, 0, 0, 0), (0x15, 0, 1, 434), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7FFF0000),
-])
-buffer = ctypes.create_string_buffer(program)
-filter = struct.pack("HxxxxxxP", 4, ctypes.addressof(buffer))
-prctl = ctypes.CDLL(None, use_errno=True).prctl
-if prctl(38, 1, 0, 0, 0) or prctl(22, 2, ctypes.create_string_buffer(filter), 0, 0):
-    print("no seccomp")
-    raise SystemExit
+refuse((0x20, 0, 0, 0), (0x15, 0, 1, 434), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7FFF0000))
 try:
     os.pidfd_open(os.getpid())
 except OSError as error:
@@ -91,8 +95,8 @@ except OSError as error:
 """
 
 
-def without_pidfd(body):
-    output, errors, status = run_script("ferrio", NO_PIDFD + textwrap.dedent(body))
+def without_pidfd(body, how=NO_PIDFD):
+    output, errors, status = run_script("ferrio", REFUSE + how + textwrap.dedent(body))
     if output == ["no seccomp"]:
         pytest.skip("the kernel has no seccomp")
     assert not errors
@@ -125,6 +129,31 @@ def test_where_processes_have_no_descriptors():
     loop.close()
     """
     assert without_pidfd(body) == [str(list(range(10))), "1", "-15", "-9"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the number of epoll_ctl is another elsewhere")
+def test_where_the_descriptor_cannot_be_watched():
+    """As when the user's share of watches is used up. A process without pipes needs no other."""
+    how = """
+loop = new_event_loop()
+loop.run_until_complete(asyncio.sleep(0))
+free = os.dup(0)
+os.close(free)
+# epoll_ctl, 233, of what is opened from now on is ENOSPC, 28.
+refuse(
+    (0x20, 0, 0, 0), (0x15, 0, 3, 233), (0x20, 0, 0, 32), (0x35, 0, 1, free), (0x06, 0, 0, 0x00050000 | 28),
+    (0x06, 0, 0, 0x7FFF0000),
+)
+"""
+    body = """
+    async def main():
+        process = await asyncio.create_subprocess_exec("sh", "-c", "exit 3")
+        print(await process.wait(), os.dup(0) == free)
+
+    loop.run_until_complete(main())
+    loop.close()
+    """
+    assert without_pidfd(body, how) == ["3 True"]
 
 
 def test_a_loop_that_closes_before_the_process_ends_without_descriptors():

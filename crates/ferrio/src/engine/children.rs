@@ -1,9 +1,9 @@
 //! What runs when a child process has ended.
 //!
 //! The process's end is the readiness of a [`PidFd`] in the reactor: no signal handler, which only a main thread could
-//! have, and no thread. Where there are no such descriptors (an old kernel, a sandbox) a thread of its own blocks until
-//! the process has ended. Neither takes the status: that is [`ChildWatch::reap`], called by what runs. So on the loop's
-//! thread a process is either not reaped, and its number is its own, or known to be.
+//! have, and no thread. Where there are no such descriptors (an old kernel, a sandbox), or the reactor takes no more, a
+//! thread of its own blocks until the process has ended. Neither takes the status: that is [`ChildWatch::reap`], called
+//! by what runs. So on the loop's thread a process is either not reaped, and its number is its own, or known to be.
 
 use std::io;
 use std::thread;
@@ -40,21 +40,24 @@ impl ChildWatch {
     ///
     /// What the start of a thread reports, where one is needed; what the reactor reports.
     pub fn new(event_loop: &EventLoop, pid: i32, work: SendRunnable) -> io::Result<Self> {
-        match PidFd::open(pid) {
-            Ok(fd) => Self::by_descriptor(event_loop, pid, fd, work),
+        match Self::by_descriptor(event_loop, pid, &work) {
+            Ok(watch) => Ok(watch),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
                 event_loop.push(work.into_inner());
                 Ok(Self { pid, way: Way::Gone })
             }
+            // The loop is closed.
+            Err(error) if error.raw_os_error().is_none() => Err(error),
             // Whatever the reason, out of descriptors for one: a thread needs nothing of the kind.
             Err(_) => Self::by_thread(event_loop, pid, work),
         }
     }
 
-    fn by_descriptor(event_loop: &EventLoop, pid: i32, fd: PidFd, work: SendRunnable) -> io::Result<Self> {
+    fn by_descriptor(event_loop: &EventLoop, pid: i32, work: &SendRunnable) -> io::Result<Self> {
+        let fd = PidFd::open(pid)?;
         let reactor = event_loop.reactor();
         let key = reactor.insert(fd.number());
-        match reactor.watch(key, Direction::Read, work.into_inner()) {
+        match reactor.watch(key, Direction::Read, work.to_inner()) {
             Ok(_) => Ok(Self { pid, way: Way::PidFd { fd, key } }),
             Err(error) => {
                 drop(reactor.remove(key));

@@ -154,6 +154,11 @@ impl SendRunnable {
         unsafe { Self::new(Runnable::new(NonNull::new_unchecked(data).cast(), &Counted::<Arc<W>>::TABLE)) }
     }
 
+    /// Another reference to the runnable, where [`into_inner`](Self::into_inner) can be called.
+    pub(super) fn to_inner(&self) -> Runnable {
+        self.0.clone()
+    }
+
     /// The runnable. To be called on the thread of its loop, the only one that may run it.
     #[inline]
     pub(super) fn into_inner(self) -> Runnable {
