@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from os import PathLike
 from ssl import SSLContext
 from types import FrameType, GenericAlias
-from typing import IO, Any, Generic, Literal, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final
+from typing import IO, Any, Generic, Literal, Protocol, Self, TextIO, TypeAlias, TypeVar, TypeVarTuple, final, overload
 
 from _typeshed import SupportsWrite
 from typing_extensions import Buffer, disjoint_base
@@ -408,7 +408,10 @@ def run(
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> _T: ...
-async def sleep(delay: float, result: _T = ...) -> _T: ...
+@overload
+async def sleep(delay: float) -> None: ...
+@overload
+async def sleep(delay: float, result: _T) -> _T: ...
 
 ALL_COMPLETED: str
 FIRST_COMPLETED: str

@@ -24,6 +24,7 @@ async def tasks() -> None:
     assert_type(await asyncio.shield(number()), int)
     assert_type(await asyncio.to_thread(len, "text"), int)
     assert_type(await asyncio.sleep(0, "result"), str)
+    assert_type(await asyncio.sleep(0), None)
     done, _ = await asyncio.wait([task], return_when=asyncio.FIRST_COMPLETED)
     assert_type(done, set[asyncio.Task[int]])
     async with asyncio.timeout(1) as scope, asyncio.TaskGroup() as group:
