@@ -9,6 +9,7 @@ import weakref
 import pytest
 from support.guard import without_collector
 from support.peers import turns
+from support.pipes import pipe
 from support.streams import READERS, Transport, outcome
 from support.traces import package
 
@@ -33,6 +34,41 @@ def test_class(loop, name):
     assert vars(ours)["attribute"] == 1
     assert isinstance(protocol, FlowControlMixin)
     assert isinstance(protocol, asyncio.Protocol)
+
+
+def test_a_mixin_is_a_protocol(parity):
+    """Programs that write to a pipe give it one; a class behind it in a list of bases has its own methods called."""
+
+    async def body(case):
+        mixin = asyncio.streams.FlowControlMixin if case.name == "asyncio" else FlowControlMixin
+        with pipe() as (reading, written):
+            transport, protocol = await case.loop.connect_write_pipe(mixin, written)
+            writer = package(case).StreamWriter(transport, protocol, None, case.loop)
+            writer.write(b"data")
+            await writer.drain()
+            case(type(protocol) is mixin, reading.read(10))
+            case(protocol.data_received(b"data"), protocol.eof_received())
+            transport.close()
+            await turns()
+
+        class Behind(asyncio.Protocol):
+            def connection_made(self, transport):
+                case("made", transport)
+
+            def data_received(self, data):
+                return data
+
+        class Both(mixin, Behind):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+
+        both = Both()
+        both.connection_made("a transport")
+        case(both.data_received(b"data"), both.eof_received())
+
+    recorded, errors = parity(body)
+    assert recorded == [(True, b"data"), (None, None), ("made", "a transport"), (b"data", None)]
+    assert errors == []
 
 
 def test_coroutine_functions():

@@ -1,11 +1,12 @@
 //! `FlowControlMixin`: who waits while writing is paused.
 
 use pyo3::PyTraverseError;
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyAssertionError, PyConnectionResetError, PyNotImplementedError};
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PySuper, PyTuple};
 
 use crate::asyncio;
 use crate::classes::stands_for;
@@ -89,6 +90,20 @@ impl FlowControlMixin {
         self.waiters.all(py)?.iter().try_for_each(f)
     }
 
+    /// What `asyncio.Protocol` does for a mixin, which is nothing, unless a class behind this one has the method: there
+    /// asyncio's base would come last.
+    fn inherited<'py>(
+        this: &Bound<'py, Self>,
+        method: &str,
+        arguments: impl PyCallArgs<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        match PySuper::new(&py.get_type::<Self>(), this.as_any())?.getattr_opt(method)? {
+            Some(method) => method.call1(arguments),
+            None => Ok(py.None().into_bound(py)),
+        }
+    }
+
     fn log(this: &Bound<'_, Self>, message: &str) -> PyResult<()> {
         let py = this.py();
         if this.get().loop_ref(py)?.debug(py)? {
@@ -129,6 +144,21 @@ impl FlowControlMixin {
     #[pyo3(signature = (r#loop=None))]
     fn __init__(slf: &Bound<'_, Self>, r#loop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         Self::initialize(slf, r#loop)
+    }
+
+    /// Called by the transport when the connection is made.
+    fn connection_made<'py>(slf: &Bound<'py, Self>, transport: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Self::inherited(slf, "connection_made", (transport,))
+    }
+
+    /// Called by the transport with what was received.
+    fn data_received<'py>(slf: &Bound<'py, Self>, data: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Self::inherited(slf, "data_received", (data,))
+    }
+
+    /// Called by the transport when the peer has ended its side.
+    fn eof_received<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::inherited(slf, "eof_received", ())
     }
 
     /// Called by the transport when its buffer is full.
