@@ -66,7 +66,7 @@ where
     let registration = event_loop.tasks().reserve(event_loop);
     let key = registration.key();
     let metadata = Metadata { home: thread::current().id(), aborted: AtomicBool::new(false) };
-    let (step, task, abort) = raw::spawn(raw::Body::new(future, registration), metadata, event_loop.handle().clone());
+    let (step, task, abort) = raw::spawn(future, registration, metadata, event_loop.handle().clone());
     if event_loop.is_closed() {
         drop(step);
     } else {

@@ -19,9 +19,10 @@ use crate::engine::{Flow, LoopHandle, Runnable, SendRunnable, Vtable};
 /// One step of a task, waiting to run.
 type Step = async_task::Runnable<Metadata>;
 
-/// Allocates a task for `body`, whose steps go to `handle`. The first step is returned; it has gone nowhere yet.
+/// Allocates a task for `future`, whose steps go to `handle`. The first step is returned; it has gone nowhere yet.
 pub(super) fn spawn<F>(
-    body: Body<F>,
+    future: F,
+    registration: Registration,
     metadata: Metadata,
     handle: LoopHandle,
 ) -> (SendRunnable, async_task::Task<Outcome<F::Output>, Metadata>, AbortHandle)
@@ -33,11 +34,12 @@ where
         // Refused by a closed loop, the step is dropped: `STEP.drop` looks where.
         drop(handle.push(into_runnable(step)));
     };
+    let body = |metadata| Body { future: Some(future), metadata, _registration: registration };
     // SAFETY:
-    // 1. `body` may not be `Send`: `STEP` polls and drops it on its home thread only, which is the present one, and
+    // 1. The body may not be `Send`: `STEP` polls and drops it on its home thread only, which is the present one, and
     //    leaks it elsewhere. Nothing else ever has a step in its hands.
-    // 2. `body` is 'static, and `schedule` is Send, Sync and 'static.
-    let (step, task) = unsafe { async_task::Builder::new().metadata(metadata).spawn_unchecked(|_| body, schedule) };
+    // 2. It borrows nothing but the metadata, and `schedule` is Send, Sync and 'static.
+    let (step, task) = unsafe { async_task::Builder::new().metadata(metadata).spawn_unchecked(body, schedule) };
     let abort = AbortHandle { metadata: NonNull::from(step.metadata()), waker: step.waker() };
     (into_runnable(step), task, abort)
 }
@@ -116,19 +118,21 @@ impl AbortHandle {
 
 /// What a task polls: the future, dropped with care, and its place in the registry.
 #[derive(Debug)]
-pub(super) struct Body<F> {
+struct Body<'a, F> {
     /// Pinned. There until it is done.
     future: Option<F>,
+    /// Of the same task.
+    metadata: &'a Metadata,
     _registration: Registration,
 }
 
-impl<F: Future> Body<F> {
-    pub(super) fn new(future: F, registration: Registration) -> Self {
-        Self { future: Some(future), _registration: registration }
+impl<'a, F> Body<'a, F> {
+    fn metadata(self: Pin<&mut Self>) -> &'a Metadata {
+        // SAFETY: nothing is moved. A shared reference to the whole would do, but for a future that refers to itself by
+        // exclusive ones, which that would end.
+        unsafe { self.get_unchecked_mut() }.metadata
     }
-}
 
-impl<F> Body<F> {
     fn future(self: Pin<&mut Self>) -> Pin<&mut Option<F>> {
         // SAFETY: the field is pinned whenever the body is: it is only ever reached through here, never moved out of,
         // the type is `Unpin` only if the field is, and the destructor below drops it in place.
@@ -136,10 +140,16 @@ impl<F> Body<F> {
     }
 }
 
-impl<F: Future> Future for Body<F> {
+impl<F: Future> Future for Body<'_, F> {
     type Output = Outcome<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Another thread can say so after `run_step` has looked and before this step counts as running. Its wake-up
+        // finds the step on its way then, and asks for no other: so that is asked for here.
+        if self.as_mut().metadata().aborted.load(Ordering::Acquire) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let step = catch_unwind(AssertUnwindSafe(|| {
             let Some(future) = self.as_mut().future().as_pin_mut() else { return Poll::Pending };
             let poll = future.poll(cx);
@@ -157,7 +167,7 @@ impl<F: Future> Future for Body<F> {
     }
 }
 
-impl<F> Drop for Body<F> {
+impl<F> Drop for Body<'_, F> {
     fn drop(&mut self) {
         // SAFETY: the body is not moved after this.
         let mut future = unsafe { Pin::new_unchecked(self) }.future();
@@ -207,11 +217,12 @@ mod tests {
     //! What cannot be arranged from outside: a step in another thread's hands.
 
     use std::cell::Cell;
+    use std::mem::ManuallyDrop;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::engine::{Clock, EventLoop};
+    use crate::engine::{BlockingPark, Clock, EventLoop};
 
     /// Tells that it was dropped. Not `Send`.
     struct Local(Arc<AtomicBool>, #[expect(dead_code, reason = "keeps it from being Send")] Cell<Rc<()>>);
@@ -222,8 +233,7 @@ mod tests {
         }
     }
 
-    fn local_step() -> (SendRunnable, Arc<AtomicBool>) {
-        let event_loop = EventLoop::new(Clock::Monotonic).unwrap();
+    fn local_step(event_loop: &Rc<EventLoop>) -> (SendRunnable, AbortHandle, Arc<AtomicBool>) {
         let dropped = Arc::new(AtomicBool::new(false));
         let local = Local(Arc::clone(&dropped), Cell::default());
         let future = async move {
@@ -231,15 +241,19 @@ mod tests {
             std::future::pending::<()>().await;
         };
         let metadata = Metadata { home: thread::current().id(), aborted: AtomicBool::new(false) };
-        let body = Body::new(future, event_loop.tasks().reserve(&event_loop));
-        let (step, task, _) = spawn(body, metadata, event_loop.handle().clone());
+        let registration = event_loop.tasks().reserve(event_loop);
+        let (step, task, abort) = spawn(future, registration, metadata, event_loop.handle().clone());
         task.detach();
-        (step, dropped)
+        (step, abort, dropped)
+    }
+
+    fn event_loop() -> Rc<EventLoop> {
+        EventLoop::new(Clock::Monotonic).unwrap()
     }
 
     #[test]
     fn a_step_is_dropped_at_home() {
-        let (step, dropped) = local_step();
+        let (step, _, dropped) = local_step(&event_loop());
         drop(step);
         assert!(dropped.load(Ordering::Acquire));
     }
@@ -247,9 +261,24 @@ mod tests {
     #[test]
     fn a_step_is_neither_run_nor_dropped_in_another_thread() {
         for use_up in [|step: SendRunnable| drop(step), |step: SendRunnable| _ = step.into_inner().run()] {
-            let (step, dropped) = local_step();
+            let (step, _, dropped) = local_step(&event_loop());
             thread::spawn(move || use_up(step)).join().unwrap();
             assert!(!dropped.load(Ordering::Acquire));
         }
+    }
+
+    #[test]
+    fn an_abort_is_not_lost_on_a_step_that_is_about_to_run() {
+        let event_loop = event_loop();
+        let (step, abort, dropped) = local_step(&event_loop);
+        let step = ManuallyDrop::new(step.into_inner());
+        // Between the look at the flag and the run.
+        abort.abort();
+        // SAFETY: made by `into_runnable`; its reference is given up here.
+        unsafe { Step::from_raw(step.data_if(STEP.tag).unwrap()) }.run();
+        assert!(!dropped.load(Ordering::Acquire));
+        event_loop.hurry();
+        assert_eq!(event_loop.run_once(&mut BlockingPark).unwrap(), Flow::Continue);
+        assert!(dropped.load(Ordering::Acquire));
     }
 }
