@@ -54,12 +54,15 @@ pub async fn task_group<T, E: 'static>(body: impl AsyncFnOnce(&TaskGroup<E>) -> 
     let group = TaskGroup(Rc::new(Shared::new()));
     let _end = AbortOnDrop(&group.0);
     let mut body = pin!(Some(catch_panic(async { body(&group).await })));
+    // Beside `body`, which is not looked at by a shared reference: it refers to itself, by references that are not.
+    let mut is_running = true;
     let mut output = None;
     let failure = poll_fn(|cx| {
         group.0.listen(cx);
         if let Some(running) = body.as_mut().as_pin_mut()
             && let Poll::Ready(result) = running.poll(cx)
         {
+            is_running = false;
             body.set(None);
             match result {
                 Ok(Ok(value)) => output = Some(value),
@@ -68,9 +71,10 @@ pub async fn task_group<T, E: 'static>(body: impl AsyncFnOnce(&TaskGroup<E>) -> 
             }
         }
         if group.0.is_failed() {
+            is_running = false;
             contain_drop(|| body.set(None));
         }
-        if body.is_some() || group.0.has_members() {
+        if is_running || group.0.has_members() {
             return Poll::Pending;
         }
         Poll::Ready(group.0.end())
