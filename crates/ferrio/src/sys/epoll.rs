@@ -176,8 +176,10 @@ impl Poller {
     /// # Errors
     ///
     /// `EINTR` ([`io::ErrorKind::Interrupted`]) when a signal handler ran; the caller decides whether to wait again.
+    /// `NotConnected` in the child of a fork, which would take events of its parent.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
+        self.check_owner()?;
         let count = match timeout {
             Some(timeout) if !timeout.is_zero() => self.wait_until(events, timeout)?,
             // Both ends of the scale are exact in milliseconds, and the older call copies no timespec.
