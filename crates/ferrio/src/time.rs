@@ -83,8 +83,10 @@ impl Future for Sleep {
             }
             State::New(duration) => {
                 let event_loop = current_or_panic();
-                let span = Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX);
-                let deadline = event_loop.clock().now().saturating_add(span);
+                let span = Nanos::try_from(duration.as_nanos()).ok();
+                let Some(deadline) = span.and_then(|span| event_loop.clock().now().checked_add(span)) else {
+                    return Poll::Pending;
+                };
                 let alarm = Rc::new(Alarm { waker: RefCell::new(Some(cx.waker().clone())), ..Alarm::default() });
                 let key = event_loop.push_at(deadline, Runnable::from_rc(Rc::clone(&alarm)));
                 State::Set { alarm, key, event_loop: Rc::downgrade(&event_loop) }

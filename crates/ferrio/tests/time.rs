@@ -4,6 +4,7 @@ mod common;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -110,4 +111,19 @@ fn a_sleep_longer_than_the_clock_is_not_a_short_one() {
     })
     .unwrap();
     assert_eq!(event_loop.clock().now(), 7 * SECOND);
+}
+
+#[test]
+fn what_the_clock_cannot_count_never_ends() {
+    let event_loop = stepped();
+    run_on(&event_loop, async {
+        let mut endless = pin!(sleep(Duration::MAX));
+        let mut is_pending = async || poll_fn(|cx| Poll::Ready(endless.as_mut().poll(cx).is_pending())).await;
+        assert!(is_pending().await);
+        // The latest time that it can count.
+        sleep(Duration::from_nanos(i64::MAX.unsigned_abs())).await;
+        assert!(is_pending().await);
+    })
+    .unwrap();
+    assert_eq!(event_loop.clock().now(), i64::MAX);
 }
