@@ -490,3 +490,16 @@ fn a_quiet_turn_is_followed_by_the_next_without_a_wait() {
     event_loop.hurry();
     assert_eq!(count(), 1);
 }
+
+#[test]
+fn guards_are_dropped_in_any_order() {
+    let loops = [stepped(), stepped(), stepped()];
+    let current =
+        || EventLoop::current().map(|current| loops.iter().position(|one| Rc::ptr_eq(one, &current)).unwrap());
+    let mut guards: Vec<_> = loops.iter().map(|event_loop| Some(event_loop.enter())).collect();
+    for (dropped, left) in [(1, Some(2)), (2, Some(0)), (0, None)] {
+        guards[dropped] = None;
+        assert_eq!(current(), left);
+    }
+    assert!(loops.iter().all(|event_loop| Rc::strong_count(event_loop) == 1));
+}

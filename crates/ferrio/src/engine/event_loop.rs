@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -98,7 +99,8 @@ pub struct EventLoop {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<EventLoop>>> = const { RefCell::new(None) };
+    /// The loops that are entered, the current one last. A guard that is dropped before a later one leaves a hole.
+    static ENTERED: RefCell<Vec<Option<Rc<EventLoop>>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl EventLoop {
@@ -138,14 +140,19 @@ impl EventLoop {
     /// The loop that runs on this thread.
     pub fn current() -> Option<Rc<Self>> {
         // A thread that is being torn down runs no loop.
-        CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+        ENTERED.try_with(|entered| entered.borrow().last().cloned().flatten()).ok().flatten()
     }
 
-    /// Makes this the loop of the thread until the guard is dropped, which brings back the one before.
+    /// Makes this the loop of the thread until the guard is dropped, which brings back the one before. Guards may be
+    /// dropped in any order.
     pub fn enter(self: &Rc<Self>) -> Entered {
         // Between two runs of a loop the program has run.
         self.was_quiet.set(false);
-        Entered { previous: CURRENT.replace(Some(Rc::clone(self))) }
+        let place = ENTERED.with_borrow_mut(|entered| {
+            entered.push(Some(Rc::clone(self)));
+            entered.len() - 1
+        });
+        Entered { place, of_thread: PhantomData }
     }
 
     /// Queues `runnable` for the next turn.
@@ -502,15 +509,24 @@ impl fmt::Debug for EventLoop {
 
 /// While it lives, its loop is the thread's current one.
 #[derive(Debug)]
-#[must_use]
+#[must_use = "dropping it leaves the loop"]
 pub struct Entered {
-    previous: Option<Rc<EventLoop>>,
+    place: usize,
+    /// It stays on its thread.
+    of_thread: PhantomData<Rc<EventLoop>>,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        // Released before the value is dropped: a loop's drop may look at the current loop.
-        let left = CURRENT.replace(self.previous.take());
+        let left = ENTERED.try_with(|entered| {
+            let mut entered = entered.borrow_mut();
+            let left = entered.get_mut(self.place).and_then(Option::take);
+            while let Some(None) = entered.last() {
+                entered.pop();
+            }
+            left
+        });
+        // With nothing borrowed: a loop's drop may look at the current loop.
         drop(left);
     }
 }
