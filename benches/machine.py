@@ -28,6 +28,9 @@ def _cores() -> Cores:
 CORES = _cores()
 """Fixed at import: a worker pins itself to the one core afterwards, and must still know the other."""
 
+REALTIME = bool(os.environ.get("REALTIME"))
+"""Whether workers run before everything else on the machine, for which root's rights are needed."""
+
 
 def describe(packages: list[str]) -> list[str]:
     """The lines that head a report."""
@@ -38,7 +41,8 @@ def describe(packages: list[str]) -> list[str]:
         f"- Python: {' '.join(sys.version.split())}{_build()}",
         f"- packages: {', '.join(f'{name} {found}' for name in packages if (found := _version(name)))}",
         f"- date: {time.strftime('%Y-%m-%d')}, load average at the start {busy:.2f}"
-        + (" (somebody else is at work here: the numbers waver)" if busy > 0.5 else ""),
+        + (" (somebody else is at work here: the numbers waver)" if busy > 0.5 else "")
+        + ("; at real-time priority" if REALTIME else ""),
     ]
 
 

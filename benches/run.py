@@ -5,6 +5,7 @@ usage: python benches/run.py [--list]
 ROWS=    comma separated: a group's name, a pattern (`net/*50 conn*`), or a piece of a row's name; all by default
 LOOPS=   comma separated: names or patterns of loops (`uvloop,ferrio*`); all by default
 ROUNDS=  how often every loop is measured on a row; 5 by default; the best one counts
+REALTIME=1  at real-time priority, so that nobody else takes the cores meanwhile; for root
 
 Run it with the Python of the environment that setup.sh makes. --list only says what the rows do.
 """

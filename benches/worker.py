@@ -16,10 +16,13 @@ import sys
 from dataclasses import asdict
 
 from loops import FLOOR, loop_named
-from machine import CORES
+from machine import CORES, REALTIME
 from row import NotApplicable, Row, Sample
 from rows import row_named
 from session import Session
+
+REALTIME_PRIORITY = 40
+"""Above whatever has none, below what the kernel itself runs at such priorities."""
 
 
 class Worker:
@@ -63,6 +66,9 @@ def main() -> None:
     # Before a loop is imported, so that the helper threads which some loops start stay on this core as well: the load
     # generator owns the other one.
     os.sched_setaffinity(0, {CORES.measured})
+    if REALTIME:
+        # The load generator and all threads inherit it.
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
 
     def reply(answer: dict[str, object]) -> None:
         os.write(fd, json.dumps(answer).encode() + b"\n")
