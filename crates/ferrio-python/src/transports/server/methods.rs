@@ -94,13 +94,10 @@ impl Server {
     /// Raises RuntimeError if the server is closed, or if somebody else waits here.
     fn serve_forever<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Coroutine>> {
         // Until it begins, which is when the reactor keeps the server, the coroutine does.
-        let mut unbegun = Some(slf.clone().unbind());
+        let unbegun = slf.clone().unbind();
         let server = WeakServer::new(slf)?;
         Coroutine::new(slf.py(), "Server.serve_forever", async move {
-            let forever = Python::attach(|py| match unbegun.take() {
-                Some(server) => Self::begin_forever(server.bind(py)),
-                None => unreachable!("taken once"),
-            })?;
+            let forever = Python::attach(move |py| Self::begin_forever(unbegun.bind(py)))?;
             let ended = await_(forever.into_any()).await;
             let cancelled = match &ended {
                 Err(error) => Python::attach(|py| asyncio::cancelled_error::is(error.value(py))),
