@@ -35,6 +35,8 @@ def news(path: str, file: BinaryIO, interval: float) -> asyncio.Future[None]:
 
     def look() -> None:
         nonlocal timer
+        if future.done():
+            return  # cancelled in this very turn
         if has_news(path, file):
             future.set_result(None)
         else:

@@ -180,6 +180,14 @@ class TestTail:
 
         follow(body, from_start=True)
 
+    def test_whoever_is_cancelled_as_the_news_comes(self, loop, path):
+        async def body():
+            with path.open("rb") as file:
+                tail.news(str(path), file, 0).cancel()
+                await asyncio.sleep(0)
+
+        loop.run_until_complete(body())
+
     def test_whoever_waits_can_be_cancelled(self, path, follow):
         async def body(lines):
             assert await anext(lines) == "old"
