@@ -170,8 +170,10 @@ class TestOverASocket:
     def test_cancelled_before_anything_is_sent(self, parity, kind):
         async def body(case):
             loop = asyncio.get_running_loop()
-            with a_file() as file, tcp_pair() as (ours, theirs):
-                shrink(ours, theirs)
+            # Not TCP, where there is room again when the other end's kernel has acknowledged what was sent.
+            ours, theirs = socket.socketpair()
+            with a_file() as file, ours, theirs:
+                ours.setblocking(False)
                 with contextlib.suppress(BlockingIOError):
                     while ours.send(bytes(MUCH)):
                         pass
