@@ -423,7 +423,8 @@ fn a_closed_loop_is_an_error() {
     let Poll::Ready(result) = refused.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
         panic!("it waits for a closed loop")
     };
-    assert_eq!(result.unwrap_err().kind(), ErrorKind::NotConnected);
+    let error = result.unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::NotConnected, "the event loop is closed"));
 }
 
 /// The loop, its tasks, their streams and their wakers refer to each other.

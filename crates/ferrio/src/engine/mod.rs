@@ -50,6 +50,7 @@ pub use event_loop::{Entered, EventLoop};
 pub use inject::{Inject, Wake};
 pub use loop_handle::LoopHandle;
 pub use park::{BlockingPark, Park, Wait};
+pub(crate) use reactor::closed;
 pub use reactor::{Direction, Reactor, SourceKey};
 pub use runnable::{Flow, Runnable, SendRunnable, Vtable, Work};
 pub use signals::Signals;

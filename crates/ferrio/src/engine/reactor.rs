@@ -212,7 +212,7 @@ impl Reactor {
     }
 
     pub(super) fn poller(&self) -> io::Result<Ref<'_, Poller>> {
-        Ref::filter_map(self.poller.borrow(), Option::as_ref).map_err(|_| io::ErrorKind::NotConnected.into())
+        Ref::filter_map(self.poller.borrow(), Option::as_ref).map_err(|_| closed())
     }
 
     pub(super) fn watch_wake_fd(&self, fd: impl AsFd) -> io::Result<()> {
@@ -425,6 +425,12 @@ impl Reactor {
         }
         result
     }
+}
+
+/// What a closed loop answers.
+#[cold]
+pub(crate) fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the event loop is closed")
 }
 
 /// When the kernel is told of a change.

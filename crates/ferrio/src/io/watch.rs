@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::engine::{Direction, EventLoop, Flow, Runnable, SourceKey, Work, current_or_panic};
+use crate::engine::{Direction, EventLoop, Flow, Runnable, SourceKey, Work, closed, current_or_panic};
 
 /// The watch of one descriptor. It begins with the first wait, on the loop that runs then, and stays in place between
 /// two waits: the kernel tells of changes only, so that costs nothing.
@@ -116,7 +116,7 @@ impl Watch {
     fn arm(&self, fd: RawFd, direction: Direction, again: bool) -> io::Result<()> {
         let event_loop = current_or_panic();
         if event_loop.is_closed() {
-            return Err(io::ErrorKind::NotConnected.into());
+            return Err(closed());
         }
         let key = self.key(&event_loop, fd);
         let reactor = event_loop.reactor();

@@ -135,7 +135,7 @@ impl Poller {
     ///
     /// `NotConnected` in the child of a fork.
     fn check_owner(&self) -> io::Result<()> {
-        if self.process.is_current() { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
+        if self.process.is_current() { Ok(()) } else { Err(inherited()) }
     }
 
     /// Registers `fd`.
@@ -232,6 +232,11 @@ impl Poller {
             unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.buffer.as_mut_ptr(), events.most(), millis) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
+}
+
+#[cold]
+fn inherited() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the event loop was made before a fork, and is the parent's")
 }
 
 /// `fd` for one `epoll_ctl`, in the form that it takes.
