@@ -96,6 +96,13 @@ fuzz: ## cargo-fuzz on the engine's buffers; TARGET=separators SECONDS=600
 	cd crates/ferrio/fuzz && for target in $(or $(TARGET),write_buffer read_buffer separators); do \
 	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . $$target -- -max_total_time=$(SECONDS) || exit 1; done
 
+# `rustup component add --toolchain nightly miri rust-src` first. What miri can run: it knows no level-triggered epoll, no ioctl
+# on sockets and no processes. Leaks are not counted, as a panic's payload whose destructor may panic is forgotten on purpose.
+MIRI = --lib $(addprefix --test ,blocking run task task_group time timeout wakers)
+miri: ## the engine's tasks and threads under miri; SEEDS=0..16
+	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks $(if $(SEEDS),-Zmiri-many-seeds=$(SEEDS))" \
+	  cargo +nightly miri test -p ferrio --target-dir $(TARGET)/miri $(MIRI) -- --skip burst $(ARGS)
+
 clean: ## removes everything that was made
 	rm -rf .venv $(TARGET) python/ferrio/*.so
 
@@ -111,4 +118,4 @@ $(VENV)/.tools: pyproject.toml | $(PY)
 	tools/pip.sh $(PY) install -q --group dev
 	touch $@
 
-.PHONY: help demo test lint format test-rust develop test-python conformance ecosystem bench soak handshakes memcheck fuzz clean
+.PHONY: help demo test lint format test-rust develop test-python conformance ecosystem bench soak handshakes memcheck fuzz miri clean
