@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyInt, PyTuple};
 use super::EventLoop;
 use super::schedule::refuse_coroutine;
 use crate::asyncio;
+use crate::ffi::descriptor::borrow;
 use crate::ffi::runnable::runnable;
 use crate::handles::{Arguments, Handle, RunHandle};
 
@@ -155,7 +156,7 @@ impl EventLoop {
         }
         slf.get().wakeup_fd.set(py, None);
         // What came between the two.
-        slf.as_super().get().engine(py).signals().pass_on(theirs);
+        slf.as_super().get().engine(py).signals().pass_on(borrow(theirs));
         Ok(())
     }
 

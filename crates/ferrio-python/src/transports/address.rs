@@ -16,7 +16,7 @@ pub(super) fn to_python<'py>(py: Python<'py>, address: &Address) -> PyResult<Opt
         // A name in the abstract name space is no path.
         Address::Unix(name) if name.first() == Some(&0) => PyBytes::new(py, name).into_any(),
         Address::Unix(path) => OsStr::from_bytes(path).into_pyobject(py)?.into_any(),
-        Address::Other => return Ok(None),
+        _ => return Ok(None),
     }))
 }
 

@@ -41,6 +41,7 @@ const MOST_FAILURES: u32 = 10;
 
 /// When what a callback sends leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendTime {
     /// At once, when the callback ends, or when the turn ends, by what costs less.
     #[default]

@@ -10,6 +10,7 @@ pub type Nanos = i64;
 
 /// Where a loop takes its time from.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub enum Clock {
     /// The machine's monotonic clock.
     #[default]

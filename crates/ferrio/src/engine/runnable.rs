@@ -53,6 +53,8 @@ pub struct Vtable {
 /// let event_loop = EventLoop::new(Clock::Monotonic)?;
 /// let counter = Rc::new(Counter(Cell::new(0)));
 /// event_loop.push(Runnable::from_rc(Rc::clone(&counter)));
+/// // Or a closure.
+/// event_loop.push(Runnable::from_rc(Rc::new(|| Flow::Continue)));
 /// assert_eq!(event_loop.run_once(&mut BlockingPark)?, Flow::Continue);
 /// assert_eq!(counter.0.get(), 1);
 /// # Ok::<(), std::io::Error>(())
@@ -62,6 +64,13 @@ pub trait Work {
     ///
     /// A panic is reported by the panic hook and ends there; the turn goes on.
     fn run(&self) -> Flow;
+}
+
+/// A closure is called.
+impl<F: Fn() -> Flow> Work for F {
+    fn run(&self) -> Flow {
+        self()
+    }
 }
 
 /// Something to run once, on the loop's thread.

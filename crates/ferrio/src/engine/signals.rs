@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use super::{Reactor, Runnable};
 use crate::sys::SignalPipe;
@@ -45,7 +45,7 @@ impl Signals {
     /// Writes the signals that have arrived to another descriptor, for who has the pipe by mistake.
     ///
     /// What that does not take is lost, as a signal is for which it has no room.
-    pub fn pass_on(&self, to: RawFd) {
+    pub fn pass_on(&self, to: BorrowedFd<'_>) {
         if let Some(pipe) = &*self.pipe.borrow() {
             pipe.pass_on(to);
         }

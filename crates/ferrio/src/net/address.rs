@@ -8,6 +8,7 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
 ///
 /// The kernel's own form takes 128 bytes whatever the family; ten thousand connections have two of these each.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Address {
     /// An IPv4 address and port.
     V4(SocketAddrV4),

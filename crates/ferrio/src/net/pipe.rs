@@ -16,6 +16,7 @@ use super::socket::{retry, transfer};
 
 /// What a descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PipeKind {
     /// A pipe, with or without a name.
     Fifo,

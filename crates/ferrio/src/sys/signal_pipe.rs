@@ -51,14 +51,8 @@ impl SignalPipe {
 
     /// Writes the signal numbers that have arrived to another descriptor, as far as that takes them.
     ///
-    /// An error is nobody's who calls this: the descriptor belongs to somebody else, who may have closed it.
-    pub fn pass_on(&self, to: RawFd) {
-        if to < 0 {
-            return;
-        }
-        // SAFETY: it is no `-1`, and borrowed for this function only. Who has a descriptor in the place of handlers
-        // keeps it open; to one that is not, `write` says so.
-        let to = unsafe { BorrowedFd::borrow_raw(to) };
+    /// An error is nobody's who calls this: the descriptor belongs to somebody else.
+    pub fn pass_on(&self, to: BorrowedFd<'_>) {
         let _: io::Result<()> = self.drain(|signal| {
             let _: Result<usize, Errno> = write(to, &[signal]);
         });

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ferrio::engine::{BlockingPark, Clock, EventLoop, Flow, Nanos, Park, Runnable, Vtable, Wait, Work};
+use ferrio::engine::{BlockingPark, Clock, EventLoop, Flow, Nanos, Park, Runnable, Vtable, Wait};
 
 pub(crate) const SECOND: Nanos = 1_000_000_000;
 
@@ -36,14 +36,6 @@ pub(crate) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-struct Call<F>(F);
-
-impl<F: Fn() -> Flow> Work for Call<F> {
-    fn run(&self) -> Flow {
-        (self.0)()
-    }
-}
-
 /// A runnable that calls `f`.
 pub(crate) fn call(f: impl Fn() + 'static) -> Runnable {
     flow(move || {
@@ -54,7 +46,7 @@ pub(crate) fn call(f: impl Fn() + 'static) -> Runnable {
 
 /// A runnable that calls `f`, which decides about the turn.
 pub(crate) fn flow(f: impl Fn() -> Flow + 'static) -> Runnable {
-    Runnable::from_rc(Rc::new(Call(f)))
+    Runnable::from_rc(Rc::new(f))
 }
 
 /// What happened, in order.

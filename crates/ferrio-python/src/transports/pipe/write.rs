@@ -84,7 +84,7 @@ impl PipeTransport for WritePipeTransport {
         // A terminal is readable when somebody types.
         match this.get().kind {
             PipeKind::Device => Ok(()),
-            PipeKind::Fifo | PipeKind::Socket => this.get().end.watch::<Hangup>(Direction::Read, this),
+            _ => this.get().end.watch::<Hangup>(Direction::Read, this),
         }
     }
 }

@@ -95,7 +95,7 @@ impl SocketTransport {
             Some(Address::V4(_)) => Some(libc::AF_INET),
             Some(Address::V6(_)) => Some(libc::AF_INET6),
             Some(Address::Unix(_)) => Some(libc::AF_UNIX),
-            Some(Address::Other) | None => None,
+            _ => None,
         });
         let Some(family) = family else { return Ok(None) };
         match asyncio::socket_class(py)?.call1((family, libc::SOCK_STREAM)) {
