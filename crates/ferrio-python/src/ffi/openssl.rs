@@ -349,7 +349,7 @@ impl Session {
         // `ssl.SSLContext` is a subclass of `_ssl._SSLContext`, whose members come first.
         let [ctx] = words::<1>(&context, "")?;
         let [memory_bio] = words::<1>(incoming, "_ssl.MemoryBIO")?;
-        let ssl = NonNull::new(ssl.cast::<Ssl>()).filter(|ssl| ssl.is_aligned_to_words())?;
+        let ssl = NonNull::new(ssl.cast::<Ssl>()).filter(|ssl| ssl.cast::<*mut c_void>().is_aligned())?;
         if !socket.is_null() || !ptr::eq(owners_context.cast(), context.as_ptr()) {
             return None;
         }
@@ -597,14 +597,4 @@ fn words<const N: usize>(object: &Bound<'_, PyAny>, class: &str) -> Option<[*mut
     }
     // SAFETY: the object is that large, and as aligned as a pointer.
     Some(unsafe { object.as_ptr().byte_add(head).cast::<[*mut c_void; N]>().read() })
-}
-
-trait Aligned {
-    fn is_aligned_to_words(&self) -> bool;
-}
-
-impl<T> Aligned for NonNull<T> {
-    fn is_aligned_to_words(&self) -> bool {
-        self.addr().get().is_multiple_of(align_of::<*mut c_void>())
-    }
 }
