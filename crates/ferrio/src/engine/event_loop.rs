@@ -143,6 +143,12 @@ impl EventLoop {
         ENTERED.try_with(|entered| entered.borrow().last().cloned().flatten()).ok().flatten()
     }
 
+    /// Shows the loop that runs on this thread to `look`, which must neither run nor drop anything of the program's.
+    #[inline]
+    pub(crate) fn with_current<R>(look: impl FnOnce(&Self) -> R) -> Option<R> {
+        ENTERED.try_with(|entered| entered.borrow().last().and_then(Option::as_deref).map(look)).ok().flatten()
+    }
+
     /// Makes this the loop of the thread until the guard is dropped, which brings back the one before. Guards may be
     /// dropped in any order.
     pub fn enter(self: &Rc<Self>) -> Entered {

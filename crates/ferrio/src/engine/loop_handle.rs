@@ -82,14 +82,14 @@ impl LoopHandle {
     ///
     /// Gives the runnable back if the loop is closed.
     pub fn push(&self, runnable: SendRunnable) -> Result<(), SendRunnable> {
-        match EventLoop::current() {
+        let mut runnable = Some(runnable);
+        EventLoop::with_current(|event_loop| {
             // A closed one is sent the other way, where it is refused.
-            Some(event_loop) if event_loop.handle().is(self) && !event_loop.is_closed() => {
-                event_loop.push(runnable.into_inner());
-                Ok(())
+            if event_loop.handle().is(self) && !event_loop.is_closed() {
+                runnable.take().into_iter().for_each(|runnable| event_loop.push(runnable.into_inner()));
             }
-            _ => self.inject(runnable),
-        }
+        });
+        runnable.map_or(Ok(()), |runnable| self.inject(runnable))
     }
 
     /// [`push`](Self::push) for a thread that is known not to be the loop's.

@@ -104,7 +104,7 @@ impl Watch {
 
     /// Counts a call; false if it is time for others to run.
     pub(super) fn may_call(&self) -> bool {
-        let running = EventLoop::current().map_or(0, |event_loop| event_loop.running());
+        let running = EventLoop::with_current(EventLoop::running).unwrap_or(0);
         let (before, count) = self.calls.get();
         let count = if before == running && running != 0 { count + 1 } else { 1 };
         self.calls.set((running, count.min(CALLS)));

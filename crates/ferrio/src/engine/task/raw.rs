@@ -143,6 +143,7 @@ impl<'a, F> Body<'a, F> {
 impl<F: Future> Future for Body<'_, F> {
     type Output = Outcome<F::Output>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Another thread can say so after `run_step` has looked and before this step counts as running. Its wake-up
         // finds the step on its way then, and asks for no other: so that is asked for here.
