@@ -31,6 +31,9 @@
 //!   thread in [`unblock()`].
 //! - *Nesting:* [`run()`] panics inside of a loop. [`run_on`] drives a loop from anywhere on its thread, also from one
 //!   of its own tasks or from those of another.
+//! - *Fairness:* tasks run in the order in which they were woken, one step each. A step ends where its future waits;
+//!   an [`Async`] that never has to wait makes it end now and then. What computes for long calls [`yield_now()`].
+//! - *Forks:* the child of a fork makes a loop of its own. One that it has inherited refuses to wait.
 //! - *Platform:* Linux, and Rust 1.90 or newer. There are no features to choose.
 //!
 //! # The map

@@ -173,6 +173,9 @@ impl<T: AsFd> Async<T> {
 
     /// As [`read_with`](Self::read_with), for a call that waits for room to write.
     ///
+    /// The system tells nobody of room in a Unix datagram socket that is not connected: such a socket is to be
+    /// connected before it sends more than its receiver takes.
+    ///
     /// # Errors
     ///
     /// What `write` reports; and as for [`readable`](Self::readable).
