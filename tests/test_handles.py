@@ -88,6 +88,62 @@ class TestMaking:
 
         parity(body)
 
+    @pytest.mark.parametrize("kind", ["Handle", "TimerHandle"])
+    @pytest.mark.parametrize("debug", [False, True])
+    def test_a_subclass_with_other_parameters(self, parity, kind, debug):
+        """As those of Temporal's workflows, whose classes are called with what only they know of."""
+
+        async def body(case):
+            class Numbered(getattr(case.classes, kind)):
+                def __init__(self, number, callback, loop, *, when=7):
+                    before = (when,) if kind == "TimerHandle" else ()
+                    super().__init__(*before, callback, (number,), loop)
+                    self.number = number
+
+            class Unmade(getattr(case.classes, kind)):
+                def __init__(self, number):
+                    self.number = number
+
+            case.loop.set_debug(debug)
+            handle = Numbered("one", case, case.loop)
+            case(handle.number, isinstance(handle, getattr(case.classes, kind)), handle._loop is case.loop)
+            case(handle._source_traceback is not None, repr(handle).startswith("<Numbered"))
+            handle._run()
+            if kind == "TimerHandle":
+                case(handle.when(), handle < Numbered("two", case, case.loop, when=8.5))
+            handle.cancel()
+            case(handle.cancelled(), repr(handle).startswith("<Numbered cancelled"))
+            unmade = Unmade(1)
+            case(unmade.number)
+            for ask in [unmade._run, unmade.cancel, lambda: unmade._loop]:
+                with pytest.raises(AttributeError):
+                    ask()
+            gc.collect()
+
+        parity(body)
+
+    @pytest.mark.parametrize("kind", ["Handle", "TimerHandle"])
+    def test_a_subclass_with_other_parameters_on_a_loop_of_another_make(self, parity, kind):
+        def body(case):
+            class Loop(asyncio.AbstractEventLoop):
+                def get_debug(self):
+                    return False
+
+                def _timer_handle_cancelled(self, handle):
+                    case("cancelled", handle.number)
+
+            class Numbered(getattr(case.classes, kind)):
+                def __init__(self, number, options, callback, loop):
+                    before = (number,) if kind == "TimerHandle" else ()
+                    super().__init__(*before, callback, (number,), loop)
+                    self.number = number
+
+            handle = Numbered(1, {}, case, Loop())
+            handle._run()
+            handle.cancel()
+
+        parity(body)
+
     def test_is_a_handle_to_asyncio(self, loop):
         assert isinstance(loop.call_soon(print), asyncio.Handle)
         timer = loop.call_later(60, print)

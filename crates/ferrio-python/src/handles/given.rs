@@ -18,22 +18,13 @@ pub(super) struct Given<'py> {
 }
 
 impl<'py> Given<'py> {
-    /// `others` says whether there may be more arguments: a subclass's own, which are given to `__new__` as well.
-    ///
     /// # Errors
     ///
     /// `TypeError` if one is missing, or is none of these.
-    pub(super) fn new(
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-        timer: bool,
-        others: bool,
-    ) -> PyResult<Self> {
+    pub(super) fn new(args: &Bound<'py, PyTuple>, kwargs: Option<&Bound<'py, PyDict>>, timer: bool) -> PyResult<Self> {
         let py = args.py();
         let names = if timer { &NAMES[..] } else { &NAMES[1..] };
-        if !others {
-            Self::refuse_others(args, kwargs, names)?;
-        }
+        Self::refuse_others(args, kwargs, names)?;
         let value = |name: &str| match names.iter().position(|other| *other == name) {
             Some(index) if index < args.len() => args.get_item(index).map(Some),
             Some(_) => kwargs.map_or(Ok(None), |kwargs| kwargs.get_item(name)),

@@ -1,7 +1,7 @@
 //! `Handle`: a callback that waits for its turn.
 
 use ferrio::engine::Flow;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
@@ -11,7 +11,7 @@ use super::sharing::{Running, Sharing};
 use super::work::{Arguments, Work};
 use crate::asyncio;
 use crate::contexts::{self, LazyContext};
-use crate::ffi::cell::{GilCell, GilCopy};
+use crate::ffi::cell::{GilCell, GilCopy, GilOnce};
 use crate::ffi::pool::{self, Pool, Pooled};
 use crate::ffi::raise::{raised, settled};
 use crate::ffi::refcount::is_only_reference;
@@ -23,7 +23,8 @@ use crate::loop_ref::{LoopCore, LoopRef, report};
 /// A callback that `call_soon` has queued, as `asyncio.Handle`.
 #[pyclass(frozen, subclass, weakref, module = "ferrio")]
 pub(crate) struct Handle {
-    pub(super) loop_ref: LoopRef,
+    /// Empty until a subclass's `__init__` has called ours.
+    pub(super) loop_ref: GilOnce<LoopRef>,
     pub(super) work: GilCell<Option<Work>>,
     pub(super) cancelled: GilCopy<bool>,
     pub(super) sharing: GilCopy<Sharing>,
@@ -42,7 +43,7 @@ impl Handle {
         let context = LazyContext::new(py, context)?;
         let origin = if loop_ref.debug(py)? { Some(Box::new(Origin::here(py)?)) } else { None };
         Ok(Self {
-            loop_ref,
+            loop_ref: GilOnce::new(loop_ref),
             work: GilCell::new(Some(Work { callback, arguments, context })),
             cancelled: GilCopy::new(false),
             sharing: GilCopy::new(Sharing::Not),
@@ -55,18 +56,44 @@ impl Handle {
         Self::new(py, LoopRef::new(&loop_object), callback.unbind(), arguments, context.map(Bound::unbind))
     }
 
-    /// Takes what a subclass's `__init__` gives, in the place of what its class was called with.
+    /// A subclass's handle, before its `__init__`.
+    pub(super) fn unmade() -> Self {
+        Self {
+            loop_ref: GilOnce::empty(),
+            work: GilCell::new(None),
+            cancelled: GilCopy::new(false),
+            sharing: GilCopy::new(Sharing::Not),
+            origin: GilCell::new(None),
+        }
+    }
+
+    /// The loop.
     ///
     /// # Errors
     ///
-    /// `TypeError` if that is another loop.
+    /// `AttributeError` if a subclass's `__init__` has not called ours.
+    #[inline]
+    pub(super) fn made(&self, py: Python<'_>) -> PyResult<&LoopRef> {
+        self.loop_ref.get(py).ok_or_else(|| PyAttributeError::new_err("the handle's __init__() was not called"))
+    }
+
+    /// Takes what a subclass's `__init__` gives; again, if it is called again.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` if that is another loop than before.
     pub(super) fn initialize(&self, py: Python<'_>, given: Given<'_>) -> PyResult<()> {
-        if !given.loop_object.is(self.loop_ref.bind(py)) {
-            return Err(PyTypeError::new_err("a handle keeps the loop that its class was called with"));
-        }
+        let loop_ref = LoopRef::new(&given.loop_object);
+        let origin = if loop_ref.debug(py)? { Some(Box::new(Origin::here(py)?)) } else { None };
         let context = LazyContext::new(py, given.context.map(Bound::unbind))?;
         let work = Work { callback: given.callback.unbind(), arguments: given.arguments, context };
+        if let Err(again) = self.loop_ref.set(py, loop_ref)
+            && !again.is(py, self.made(py)?)
+        {
+            return Err(PyTypeError::new_err("a handle keeps its loop"));
+        }
         self.cancelled.set(py, false);
+        drop(self.origin.replace(py, origin));
         if let Some(previous) = self.work.with(py, |place| place.replace(work)) {
             previous.dispose(py);
         }
@@ -121,7 +148,7 @@ impl Handle {
         let py = core.py();
         let origin = if core.get().debug.get(py) { Some(Box::new(Origin::here(py)?)) } else { None };
         Ok(Self {
-            loop_ref: LoopRef::Ours(core.clone().unbind()),
+            loop_ref: GilOnce::new(LoopRef::Ours(core.clone().unbind())),
             work: GilCell::new(Some(Work { callback, arguments, context })),
             cancelled: GilCopy::new(false),
             sharing: GilCopy::new(Sharing::Not),
@@ -204,7 +231,7 @@ impl Handle {
             return leave(error);
         }
         let handle = this.get();
-        let debug = handle.loop_ref.debug(py).unwrap_or(false);
+        let debug = handle.debug(py);
         let (callback, arguments) = (work.callback.clone_ref(py).into_bound(py), work.arguments.clone_ref(py));
         // It is shown to the exception handler, as it was.
         let unused = handle.work.with(py, |own| match own {
@@ -225,7 +252,13 @@ impl Handle {
             entries.push(("source_traceback", source_traceback.into_bound(py)));
         }
         arguments.dispose(py);
-        report(handle.loop_ref.bind(py), &entries)
+        // One that has run has a loop.
+        handle.loop_ref.get(py).map_or(Flow::Continue, |loop_ref| report(loop_ref.bind(py), &entries))
+    }
+
+    /// Whether the loop is in debug mode.
+    fn debug(&self, py: Python<'_>) -> bool {
+        self.loop_ref.get(py).is_some_and(|loop_ref| loop_ref.debug(py).unwrap_or(false))
     }
 
     pub(super) fn source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -244,11 +277,11 @@ impl Handle {
             let previous = handle.origin.with(py, |origin| origin.as_mut().and_then(|o| o.repr.replace(repr)));
             drop(previous);
         }
-        let work = match &handle.loop_ref {
-            LoopRef::Ours(_) => handle.work.take(py),
+        let work = match handle.loop_ref.get(py) {
+            Some(LoopRef::Ours(_)) => handle.work.take(py),
             // A loop of another make may run something in the context of a handle that is cancelled, as
             // trio-asyncio does.
-            LoopRef::Foreign(_) => handle.work.with(py, |work| {
+            _ => handle.work.with(py, |work| {
                 let own = work.as_mut()?;
                 let bare = Work { callback: py.None(), arguments: Arguments::None, context: own.context.clone_ref(py) };
                 Some(std::mem::replace(own, bare))
@@ -275,7 +308,7 @@ impl Handle {
         }
         if let Some(callback) = handle._callback(py).filter(|callback| !callback.is_none(py)) {
             let arguments = handle._args(py)?.unwrap_or_else(|| PyTuple::empty(py));
-            let debug = handle.loop_ref.debug(py).unwrap_or(false);
+            let debug = handle.debug(py);
             words.push(callback_source(callback.bind(py), &arguments, debug)?);
         }
         if let Some(source_traceback) = handle.source_traceback(py) {
@@ -295,7 +328,9 @@ impl Pooled for Handle {
     }
 
     fn dispose(self, py: Python<'_>) {
-        self.loop_ref.dispose(py);
+        if let Some(loop_ref) = self.loop_ref.into_inner() {
+            loop_ref.dispose(py);
+        }
         if let Some(work) = self.work.into_inner() {
             work.dispose(py);
         }
@@ -313,8 +348,9 @@ impl Job for RunHandle {
 
     fn run(this: &Bound<'_, Handle>) -> Flow {
         let py = this.py();
-        let Some(core) = this.get().loop_ref.ours() else { return Handle::run(this) };
-        core.current().clear(this.get().loop_ref.bind(py));
+        let Some(loop_ref @ LoopRef::Ours(core)) = this.get().loop_ref.get(py) else { return Handle::run(this) };
+        let core = core.get();
+        core.current().clear(loop_ref.bind(py));
         if core.debug.get(py) { run_in_debug_mode(this, core) } else { Handle::run(this) }
     }
 }

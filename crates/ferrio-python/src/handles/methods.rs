@@ -24,17 +24,20 @@ impl Handle {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let is_subclass = !cls.is(cls.py().get_type::<Self>());
-        Self::of(cls.py(), Given::new(args, kwargs, false, is_subclass)?)
+        let py = cls.py();
+        if !cls.is(py.get_type::<Self>()) {
+            return Ok(Self::unmade());
+        }
+        Self::of(py, Given::new(args, kwargs, false)?)
     }
 
-    /// For subclasses, which may give another callback than their class was called with, but no other loop.
+    /// For subclasses, whose `__new__` is given the arguments of their own `__init__`, whatever these are.
     #[pyo3(signature = (*args, **kwargs))]
     fn __init__(slf: &Bound<'_, Self>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         if slf.is_exact_instance_of::<Self>() {
             return Ok(());
         }
-        slf.get().initialize(slf.py(), Given::new(args, kwargs, false, false)?)
+        slf.get().initialize(slf.py(), Given::new(args, kwargs, false)?)
     }
 
     /// Takes the callback back; it will not be called, and nothing that it holds is kept. Calling it again does
@@ -43,6 +46,7 @@ impl Handle {
     /// On a handle of `call_soon_threadsafe`, and on another thread than the loop's, it waits for a callback that runs
     /// (asyncio 3.14), as `cancelled()` does.
     pub(crate) fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().made(slf.py())?;
         sharing::wait_until_run(slf)?;
         Self::cancel_once(slf.as_any(), slf.get()).map(drop)
     }
@@ -69,6 +73,7 @@ impl Handle {
 
     /// Calls the callback now, for a loop of another make.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().made(slf.py())?;
         match Self::run_seen(slf) {
             Flow::Continue => Ok(()),
             Flow::Break => take_leaving().map_or(Ok(()), Err),
@@ -118,8 +123,8 @@ impl Handle {
     }
 
     #[getter]
-    fn _loop<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.loop_ref.bind(py).clone()
+    fn _loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.made(py).map(|loop_ref| loop_ref.bind(py).clone())
     }
 
     #[getter]
@@ -133,7 +138,9 @@ impl Handle {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.loop_ref.traverse(visit)?;
+        if let Some(loop_ref) = self.loop_ref.get_in_traverse(&visit) {
+            loop_ref.traverse(visit)?;
+        }
         self.work.traverse(visit, |work, visit| match work {
             Some(work) => {
                 visit.call(&work.callback)?;

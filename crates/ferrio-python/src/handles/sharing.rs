@@ -91,7 +91,7 @@ pub(super) fn wait_until_run(handle: &Bound<'_, Handle>) -> PyResult<()> {
 #[cold]
 fn wait(handle: &Bound<'_, Handle>) -> PyResult<()> {
     let py = handle.py();
-    let LoopRef::Ours(core) = &handle.get().loop_ref else { return Ok(()) };
+    let Some(LoopRef::Ours(core)) = handle.get().loop_ref.get(py) else { return Ok(()) };
     let sharing = &handle.get().sharing;
     let event_class = asyncio::module_used_by("asyncio.base_events", intern!(py, "threading"))?.getattr("Event")?;
     while matches!(sharing.get(py), Sharing::Running | Sharing::Awaited)

@@ -12,7 +12,7 @@ use super::given::Given;
 use super::handle::{Handle, RunHandle};
 use super::work::Arguments;
 use crate::asyncio;
-use crate::ffi::cell::GilCopy;
+use crate::ffi::cell::{GilCopy, GilOnce};
 use crate::ffi::pool::{self, Pool, Pooled};
 use crate::ffi::runnable::Job;
 use crate::loop_ref::{LoopCore, LoopRef};
@@ -20,10 +20,10 @@ use crate::loop_ref::{LoopCore, LoopRef};
 /// A callback that waits for its time, as `asyncio.TimerHandle`.
 #[pyclass(frozen, extends = Handle, subclass, module = "ferrio")]
 pub(crate) struct TimerHandle {
-    /// Seconds on the loop's clock, as it was asked for.
-    when: f64,
+    /// Seconds on the loop's clock, as it was asked for. Not a number before a subclass's `__init__` has called ours.
+    when: GilCopy<f64>,
     /// The same as it was given, where that was no float.
-    given: Option<Py<PyAny>>,
+    given: GilOnce<Py<PyAny>>,
     key: GilCopy<Option<TimerKey>>,
     /// What a loop of another make says of the timer.
     scheduled: GilCopy<bool>,
@@ -46,7 +46,8 @@ impl TimerHandle {
     }
 
     fn at(when: f64, given: Option<Py<PyAny>>) -> Self {
-        Self { when, given, key: GilCopy::new(None), scheduled: GilCopy::new(false) }
+        let given = given.map_or_else(GilOnce::empty, GilOnce::new);
+        Self { when: GilCopy::new(when), given, key: GilCopy::new(None), scheduled: GilCopy::new(false) }
     }
 
     pub(crate) fn set_key(&self, py: Python<'_>, key: TimerKey) {
@@ -55,7 +56,7 @@ impl TimerHandle {
 
     /// Which is due first.
     pub(crate) fn order(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> std::cmp::Ordering {
-        slf.get().when.total_cmp(&other.get().when)
+        slf.get().when.get(slf.py()).total_cmp(&other.get().when.get(slf.py()))
     }
 
     fn same_work(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> PyResult<bool> {
@@ -64,7 +65,7 @@ impl TimerHandle {
             return Ok(true);
         }
         let (a, b) = (slf.as_super().get(), other.as_super().get());
-        Ok(slf.get().when == other.get().when
+        Ok(slf.get().when.get(py) == other.get().when.get(py)
             && a._callback(py).into_pyobject(py)?.eq(b._callback(py))?
             && a._args(py)?.into_pyobject(py)?.eq(b._args(py)?)?
             && a.is_cancelled(py) == b.is_cancelled(py))
@@ -88,35 +89,51 @@ impl TimerHandle {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let py = cls.py();
-        let given = Given::new(args, kwargs, true, !cls.is(py.get_type::<Self>()))?;
+        if !cls.is(py.get_type::<Self>()) {
+            return Ok(PyClassInitializer::from(Handle::unmade()).add_subclass(Self::at(f64::NAN, None)));
+        }
+        let given = Given::new(args, kwargs, true)?;
         let when = given.when.clone().unwrap_or_else(|| py.None().into_bound(py));
         let seconds = when.extract()?;
         let handle = Handle::of(py, given)?;
         Ok(PyClassInitializer::from(handle).add_subclass(Self::at(seconds, unless_float(&when))))
     }
 
-    /// For subclasses, which may give another callback than their class was called with, but no other loop or time.
+    /// For subclasses, whose `__new__` is given the arguments of their own `__init__`, whatever these are.
     #[pyo3(signature = (*args, **kwargs))]
     fn __init__(slf: &Bound<'_, Self>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         let py = slf.py();
         if slf.is_exact_instance_of::<Self>() {
             return Ok(());
         }
-        let given = Given::new(args, kwargs, true, false)?;
-        if !slf.get().when(py).eq(&given.when)? {
-            return Err(PyTypeError::new_err("a timer keeps the time that its class was called with"));
+        let given = Given::new(args, kwargs, true)?;
+        let (timer, handle) = (slf.get(), slf.as_super().get());
+        let when = given.when.clone().unwrap_or_else(|| py.None().into_bound(py));
+        if handle.made(py).is_ok() {
+            if !timer.when(py).eq(&when)? {
+                return Err(PyTypeError::new_err("a timer keeps its time"));
+            }
+            return handle.initialize(py, given);
         }
-        slf.as_super().get().initialize(py, given)
+        let seconds = when.extract()?;
+        handle.initialize(py, given)?;
+        timer.when.set(py, seconds);
+        if let Some(when) = unless_float(&when) {
+            // One is there if the loop's `get_debug`, which that calls, has called `__init__` as well.
+            drop(timer.given.set(py, when));
+        }
+        Ok(())
     }
 
     /// Takes the callback back and its timer out of the loop; nothing that it holds is kept.
     fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let handle = slf.as_super().get();
+        handle.made(py)?;
         if !Handle::cancel_once(slf.as_any(), handle)? {
             return Ok(());
         }
-        match &handle.loop_ref {
+        match handle.made(py)? {
             LoopRef::Ours(core) => {
                 let key = slf.get().key.replace(py, None);
                 // The reference that the loop had is dropped here, outside of the engine.
@@ -131,9 +148,9 @@ impl TimerHandle {
 
     /// When the callback is due, in seconds on the loop's clock.
     fn when<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        match &self.given {
+        match self.given.get(py) {
             Some(given) => given.bind(py).clone(),
-            None => PyFloat::new(py, self.when).into_any(),
+            None => PyFloat::new(py, self.when.get(py)).into_any(),
         }
     }
 
@@ -167,7 +184,7 @@ impl TimerHandle {
     }
 
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
-        self.when.into_pyobject(py)?.hash()
+        self.when.get(py).into_pyobject(py)?.hash()
     }
 
     fn __richcmp__<'py>(
@@ -190,7 +207,7 @@ impl TimerHandle {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.given)
+        self.given.get_in_traverse(&visit).map_or(Ok(()), |given| visit.call(given))
     }
 }
 
@@ -203,7 +220,7 @@ impl Pooled for TimerHandle {
     }
 
     fn dispose(self, py: Python<'_>) {
-        if let Some(given) = self.given {
+        if let Some(given) = self.given.into_inner() {
             drop(given.into_bound(py));
         }
     }
