@@ -213,6 +213,22 @@ def test_local_addresses(parity, local):
     parity(body)
 
 
+@pytest.mark.parametrize("local", [(), ("127.0.0.1",), "x", ["127.0.0.1", 0], ("127.0.0.1", 0, "more")], ids=repr)
+def test_local_addresses_of_another_length(parity, local):
+    async def body(case):
+        with listening() as (_, port):
+            try:
+                pair = await case.loop.create_connection(asyncio.Protocol, "127.0.0.1", port, local_addr=local)
+            except ValueError as error:
+                case(str(error))
+            else:
+                case(pair[0].get_extra_info("sockname")[0])
+                pair[0].close()
+                await turns()
+
+    parity(body)
+
+
 @pytest.mark.asyncio_since("3.13", "this text of the error")
 def test_every_refusal_of_a_local_address_is_told(parity):
     port = free_port()

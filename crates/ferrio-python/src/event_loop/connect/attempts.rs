@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pyo3::exceptions::{PyException, PyGeneratorExit, PyOSError, PyTimeoutError};
+use pyo3::exceptions::{PyException, PyGeneratorExit, PyOSError, PyTimeoutError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyList, PySlice, PyWeakrefMethods, PyWeakrefReference};
 
 use super::OpenSocket;
 use crate::asyncio;
@@ -50,10 +50,7 @@ impl Destination {
         let infos = self.look_up(event_loop, self.host.as_ref(), self.port.as_ref()).await?;
         let local = match &self.local_addr {
             Some(address) => {
-                let (host, port) = Python::attach(|py| {
-                    let address = address.bind(py);
-                    PyResult::Ok((address.get_item(0)?.unbind(), address.get_item(1)?.unbind()))
-                })?;
+                let (host, port) = Python::attach(|py| host_and_port(address.bind(py)))?;
                 Some(self.look_up(event_loop, Some(&host), Some(&port)).await?)
             }
             None => None,
@@ -89,6 +86,19 @@ pub(in crate::event_loop) fn found(infos: Py<PyAny>) -> PyResult<Vec<Py<PyAny>>>
     match infos {
         Ok(infos) if Vec::is_empty(&infos) => Err(PyOSError::new_err("getaddrinfo() returned empty list")),
         infos => infos,
+    }
+}
+
+/// The first two parts of an address, which can have more.
+fn host_and_port(address: &Bound<'_, PyAny>) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+    let py = address.py();
+    let parts = address.get_item(PySlice::new(py, 0, 2, 1))?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+    match parts.as_slice() {
+        [host, port] => Ok((host.clone().unbind(), port.clone().unbind())),
+        _ => {
+            let text = format!("not enough values to unpack (expected 2, got {})", parts.len());
+            Err(PyValueError::new_err(text))
+        }
     }
 }
 
