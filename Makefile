@@ -56,8 +56,8 @@ develop: $(VENV)/.tools ## .venv/VERSION with a debug build, for working on ferr
 test-python: develop ## pytest; ARGS='-k timers'
 	$(PY) -m pytest $(ARGS)
 
-conformance: develop ## asyncio's own tests, on ferrio
-	$(PY) tests/conformance/run.py
+conformance: develop ## asyncio's own tests, on ferrio; ARGS='--module test_tasks'
+	$(PY) tests/conformance/run.py $(ARGS)
 
 ecosystem: develop ## other projects' tests, on asyncio and on ferrio; NAMES picks some
 	$(PY) tests/ecosystem/run.py $(NAMES)

@@ -7,8 +7,11 @@ import signal
 import sys
 import unittest
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TextIO
 
+from newer import take_tests
 from substitute import substitute
 
 
@@ -72,8 +75,9 @@ def main() -> None:
     parser.add_argument("module")
     parser.add_argument("output")
     parser.add_argument("-k", action="append", dest="patterns")
-    parser.add_argument("--without", action="append", default=[], metavar="ID", help="leave this test out")
+    parser.add_argument("--without", action="append", default=[], metavar="PATTERN", help="leave these tests out")
     parser.add_argument("--plain", action="store_true", help="with the standard library's own classes")
+    parser.add_argument("--tests", type=Path, metavar="DIRECTORY", help="take the tests of a newer Python from there")
     options = parser.parse_args()
     # A shell starts what it puts in the background with interrupts ignored, and some tests interrupt themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -81,6 +85,8 @@ def main() -> None:
     sys.argv[1:] = []
     if not options.plain:
         substitute()
+    if options.tests:
+        take_tests(options.tests)
     loader = unittest.TestLoader()
     if options.patterns:
         loader.testNamePatterns = [p if "*" in p else f"*{p}*" for p in options.patterns]
@@ -88,10 +94,10 @@ def main() -> None:
     with open(options.output, "w") as output:
         recorder = Recorder(output)
         tests = list(each_test(suite))
-        for test in tests:
-            if test.id() in options.without:
-                recorder.record(test, "left out")
-        unittest.TestSuite(test for test in tests if test.id() not in options.without).run(recorder)
+        left_out = {test for test in tests if any(fnmatchcase(test.id(), pattern) for pattern in options.without)}
+        for test in left_out:
+            recorder.record(test, "left out")
+        unittest.TestSuite(test for test in tests if test not in left_out).run(recorder)
         print(json.dumps({"id": "", "outcome": "ended", "details": ""}), file=output, flush=True)
 
 
