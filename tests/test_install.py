@@ -60,6 +60,12 @@ def test_each_name_is_ferrios_in_its_home(installed, home, name):
     assert getattr(module, name) is getattr(_install._ferrio, name)
 
 
+# Names that asyncio has gained since the oldest Python.
+@pytest.mark.parametrize("name", ["EventLoop", "QueueShutDown", "capture_call_graph", "create_eager_task_factory"])
+def test_the_package_has_what_is_new(installed, name):
+    assert getattr(asyncio, name) is getattr(ferrio, name)
+
+
 @pytest.mark.parametrize("name", [name for name in ferrio.__all__ if hasattr(asyncio, name)])
 def test_the_package_has_what_ferrio_has(installed, name):
     # Those are asyncio's own, which make ferrio's loop and know ferrio's functions.

@@ -89,8 +89,7 @@ def install() -> None:
                 if value is original:
                     _change(module, alias, replacement)
     for holder in (asyncio, asyncio.unix_events):
-        if hasattr(holder, "EventLoop"):
-            _change(holder, "EventLoop", ferrio.EventLoop)
+        _change(holder, "EventLoop", ferrio.EventLoop)
     # Through the class, so that the policy that is set already, or none yet, makes ferrio's loop too.
     _change(asyncio.unix_events._UnixDefaultEventLoopPolicy, "_loop_factory", ferrio.EventLoop)
     _ferrio.follow_policy(True)
