@@ -1,5 +1,7 @@
 """Fork: the child makes a loop of its own; what it inherited refuses to run, and harms nobody."""
 
+import sys
+
 import pytest
 from support.scripts import run_script
 
@@ -181,6 +183,32 @@ print("parent")
 """,
     )
     assert out == ["child", "parent"]
+
+
+# Before Python 3.12 a handler of asyncio's loop takes what its children are sent.
+@pytest.mark.parametrize("name", ["asyncio"] * (sys.version_info >= (3, 12)) + ["ferrio"])
+def test_a_signal_for_the_child_is_not_the_parents(name):
+    out = forked(
+        name,
+        """
+def child():
+    signal.signal(signal.SIGUSR1, lambda *args: got.append("child"))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return got
+
+async def main():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, got.append, "parent")
+    in_child(child)
+    await value(None)
+    return got
+
+got = []
+parent = new_event_loop()
+print(parent.run_until_complete(main()))
+parent.close()
+""",
+    )
+    assert out == ["['child']", "[]"]
 
 
 @both

@@ -10,6 +10,7 @@ use ferrio::engine::Runnable;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use super::EventLoop;
@@ -124,6 +125,7 @@ impl EventLoop {
     /// `ValueError` on any thread but the main one.
     fn hold_wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
+        leave_to_parents(py)?;
         let writer = Self::own_wakeup_fd(slf)?;
         let before = set_wakeup_fd(py, writer)?;
         if before != writer {
@@ -177,6 +179,23 @@ impl EventLoop {
             result => result.map(drop),
         }
     }
+}
+
+/// Has the child of a fork begin without a wake-up descriptor. The one that it inherits is its parent's pipe, where the
+/// child's signals would be taken for the parent's.
+fn leave_to_parents(py: Python<'_>) -> PyResult<()> {
+    static DONE: PyOnceLock<()> = PyOnceLock::new();
+    let register = || {
+        // Later ones have asyncio do it, for every loop.
+        if py.version_info() >= (3, 12) {
+            return Ok(());
+        }
+        let set_wakeup_fd = py.import("signal")?.getattr("set_wakeup_fd")?;
+        let keywords = PyDict::new(py);
+        keywords.set_item("after_in_child", asyncio::partial(py)?.call1((set_wakeup_fd, -1))?)?;
+        py.import("os")?.call_method("register_at_fork", (), Some(&keywords)).map(drop)
+    };
+    DONE.get_or_try_init(py, register).copied()
 }
 
 /// As [`set_wakeup_fd`]; there is none afterwards if `fd` was closed meanwhile, by its owner.
