@@ -180,20 +180,21 @@ impl Future for Change<'_> {
         let side = self.watch.side(self.direction);
         let Some((place, changes)) = self.waits else {
             self.watch.arm(self.fd, self.direction, self.again)?;
-            let place = side.waiters.borrow_mut().insert(Some(cx.waker().clone()));
+            // Made and dropped with nothing borrowed, here and below: a waker can be the program's own.
+            let waker = cx.waker().clone();
+            let place = side.waiters.borrow_mut().insert(Some(waker));
             self.waits = Some((place, side.changes.get()));
             return Poll::Pending;
         };
         if side.changes.get() != changes {
             return Poll::Ready(Ok(()));
         }
-        // The one before is dropped with nothing borrowed.
-        let before = match side.waiters.borrow_mut().get_mut(place) {
-            Some(waiter) if waiter.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) => None,
-            Some(waiter) => waiter.replace(cx.waker().clone()),
-            None => None,
-        };
-        drop(before);
+        let is_same = |waiter: &Option<Waker>| waiter.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !side.waiters.borrow().get(place).is_some_and(is_same) {
+            let waker = cx.waker().clone();
+            let before = side.waiters.borrow_mut().get_mut(place).and_then(|waiter| waiter.replace(waker));
+            drop(before);
+        }
         Poll::Pending
     }
 }
@@ -214,6 +215,8 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
     use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::Wake;
 
     use super::*;
     use crate::engine::Clock;
@@ -231,5 +234,49 @@ mod tests {
         assert_eq!(event_loop.reactor().len(), 1);
         drop(watch);
         assert!(event_loop.reactor().is_empty());
+    }
+
+    /// A waker that waits for the same descriptor when it wakes and when it is dropped.
+    #[test]
+    fn wakers_may_do_anything() {
+        thread_local!(static WATCH: RefCell<Option<(Rc<Watch>, RawFd)>> = const { RefCell::new(None) });
+
+        struct Meddler;
+
+        impl Meddler {
+            fn meddle() {
+                let Some((watch, fd)) = WATCH.take() else { return };
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(pin!(watch.change(fd, Direction::Read)).poll(&mut cx).is_pending());
+                WATCH.set(Some((watch, fd)));
+            }
+        }
+
+        impl Wake for Meddler {
+            fn wake(self: Arc<Self>) {
+                Self::meddle();
+            }
+        }
+
+        impl Drop for Meddler {
+            fn drop(&mut self) {
+                Self::meddle();
+            }
+        }
+
+        let event_loop = EventLoop::new(Clock::Monotonic).unwrap();
+        let _entered = event_loop.enter();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let watch = Rc::new(Watch::default());
+        WATCH.set(Some((Rc::clone(&watch), near.as_raw_fd())));
+        let mut change = pin!(watch.change(near.as_raw_fd(), Direction::Read));
+        for _ in 0..3 {
+            // Each poll drops the waker of the one before.
+            let waker = Waker::from(Arc::new(Meddler));
+            assert!(change.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        _ = watch.read.run();
+        assert!(change.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        WATCH.take();
     }
 }
