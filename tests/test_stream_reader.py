@@ -211,6 +211,28 @@ def test_a_cancelled_read_of_everything_loses_nothing(parity):
     assert recorded[-1] == b"one two three four"
 
 
+@pytest.mark.parametrize("sizes", [(0, 1), (1, 1, 1), (1, 70_000, 3), (5000,) * 40, (1 << 20, 1, 1 << 21)])
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_everything_comes_in_pieces(parity, sizes, looked_at):
+    async def body(case):
+        reader = package(case).StreamReader()
+        waiting = asyncio.ensure_future(reader.read())
+        sent = bytearray()
+        for number, size in enumerate(sizes):
+            await turns()
+            data = bytes([number]) * size
+            sent += data
+            reader.feed_data(data)
+            # From then on what comes is in an object of Python's.
+            case(looked_at and len(reader._buffer) == size)
+        await turns()
+        reader.feed_eof()
+        case(await waiting == sent)
+
+    recorded, _ = parity(body)
+    assert recorded[-1] is True
+
+
 @pytest.mark.ferrio_only("asyncio returns b'', as at the end of file")
 def test_another_was_quicker(parity):
     async def body(case):

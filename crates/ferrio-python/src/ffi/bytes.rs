@@ -1,7 +1,9 @@
 //! A `bytes` object that the operating system writes into.
 
+use std::hint::black_box;
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ferrio::net::Transfer;
 use pyo3::exceptions::PyOverflowError;
@@ -26,6 +28,23 @@ pub(crate) fn copy<'py>(py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, 
     // SAFETY: as many bytes are copied from `start` as are there; returns null with an exception set.
     unsafe {
         Ok(Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(start, length))?.cast_into_unchecked())
+    }
+}
+
+/// Has the C library's allocator keep blocks of up to `size` bytes for the next that are asked for.
+///
+/// glibc gives a block of more than 128 KiB a mapping of its own, and unmaps it when it is freed; and what is free at
+/// the end of the heap it gives back to the kernel as soon as that is twice as much. Both limits rise to the largest
+/// such block that is freed, but what was made with room to spare is freed as less. So it is given such a block.
+/// Without it, the memory of large messages comes and goes page by page, which takes longer than to receive them.
+pub(crate) fn keep_memory(size: usize) {
+    static LARGEST: AtomicUsize = AtomicUsize::new(0);
+    if size > LARGEST.load(Ordering::Relaxed) {
+        LARGEST.store(size, Ordering::Relaxed);
+        let mut block = Vec::<u8>::new();
+        // Without memory for it, nothing is lost.
+        _ = block.try_reserve_exact(size);
+        drop(black_box(block));
     }
 }
 
@@ -85,8 +104,7 @@ struct Unfilled<'py>(Bound<'py, PyBytes>);
 
 impl<'py> Unfilled<'py> {
     fn new(py: Python<'py>, room: usize) -> PyResult<Self> {
-        let length = ffi::Py_ssize_t::try_from(room)
-            .map_err(|_| PyOverflowError::new_err("Python int too large to convert to C ssize_t"))?;
+        let length = as_length(room)?;
         // SAFETY: a null pointer asks for an object whose bytes are not set; returns null with an exception set.
         let bytes =
             unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))? };
@@ -117,17 +135,33 @@ impl<'py> Unfilled<'py> {
     ///
     /// They are set, and there are as many.
     unsafe fn filled(self, count: usize) -> PyResult<Bound<'py, PyBytes>> {
+        // SAFETY: nobody else has seen the object.
+        Ok(unsafe { self.resized(count) }?.0)
+    }
+
+    /// The object with `length` bytes: the first of them as they were, as far as there were any.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else refers to it, unless it is the empty one, which stays as it is.
+    unsafe fn resized(self, length: usize) -> PyResult<Self> {
         let py = self.0.py();
-        let has_all = count == self.len();
+        let is_right = length == self.len();
+        let length = as_length(length)?;
         let mut object = self.0.into_ptr();
-        if !has_all {
-            // SAFETY: `object` is the only reference to a `bytes` without a hash; it is replaced, or freed and set to
-            // null when the call fails. A length that is less than another fits. The result is what the object says.
-            unsafe { _PyBytes_Resize(&raw mut object, count as ffi::Py_ssize_t) };
+        if !is_right {
+            // SAFETY: `object` is the only reference to a `bytes` without a hash, or the empty one; it is replaced, or
+            // freed and set to null when the call fails. The result is what the object says.
+            unsafe { _PyBytes_Resize(&raw mut object, length) };
         }
         // SAFETY: `object` is an owned `bytes`, or null with an exception set.
-        Ok(unsafe { Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked() })
+        Ok(Self(unsafe { Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked() }))
     }
+}
+
+fn as_length(length: usize) -> PyResult<ffi::Py_ssize_t> {
+    ffi::Py_ssize_t::try_from(length)
+        .map_err(|_| PyOverflowError::new_err("Python int too large to convert to C ssize_t"))
 }
 
 /// A `bytes` that is made in pieces. Nobody else sees it before all of it is there.
@@ -195,6 +229,26 @@ impl Growing {
         room[..data.len()].copy_from_slice(data);
         self.filled += data.len();
         rest
+    }
+
+    /// Puts all of `data` behind what there is. If there is no room for it, there is twice as much room afterwards.
+    ///
+    /// # Errors
+    ///
+    /// `MemoryError`; what there was is gone then.
+    pub(crate) fn extend(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        let (needed, length) = (self.filled.saturating_add(data.len()), self.len(py));
+        if needed > length {
+            let bytes = std::mem::replace(&mut self.bytes, PyBytes::new(py, &[]).unbind());
+            let filled = std::mem::take(&mut self.filled);
+            let length = needed.max(length.saturating_mul(2));
+            keep_memory(length);
+            // SAFETY: nobody else refers to the object. What it has more than was set is such that need not be.
+            self.bytes = unsafe { Unfilled(bytes.into_bound(py)).resized(length) }?.0.unbind();
+            self.filled = filled;
+        }
+        self.push(py, data);
+        Ok(())
     }
 
     /// Whether all of it is there.

@@ -323,16 +323,14 @@ impl Buffer {
     }
 
     /// Takes all bytes out, and puts them behind `collected`.
-    pub(super) fn drain_into(&self, py: Python<'_>, collected: &mut Vec<u8>) -> PyResult<()> {
+    pub(super) fn drain_into(&self, py: Python<'_>, collected: &mut Growing) -> PyResult<()> {
         let drained = self.find(py, |buffer| {
-            collected.extend_from_slice(buffer.as_slice());
+            collected.extend(py, buffer.as_slice())?;
             buffer.clear();
+            Ok(())
         });
-        drained.or_else(|object| {
-            let count = with_bytes(&object, |data| {
-                collected.extend_from_slice(data);
-                data.len()
-            })?;
+        drained.unwrap_or_else(|object| {
+            let count = with_bytes(&object, |data| collected.extend(py, data).map(|()| data.len()))??;
             delete(&object, count)
         })
     }

@@ -11,6 +11,7 @@ use super::{FETCHED, StreamReader, Waiting};
 use crate::asyncio;
 use crate::coroutine::{Coroutine, Frame, Next, Outcome};
 use crate::ffi::async_function::AsyncFunction;
+use crate::ffi::bytes::Growing;
 use crate::ffi::call::method1;
 use crate::ffi::method::CallArguments;
 
@@ -99,7 +100,7 @@ impl Frame for Read {
 /// is cancelled, it goes back.
 struct ReadAll {
     reader: Py<StreamReader>,
-    collected: Vec<u8>,
+    collected: Option<Growing>,
     waiting: Waiting,
     begun: bool,
 }
@@ -111,18 +112,21 @@ impl ReadAll {
             self.waiting.end(py, reader, outcome)?;
         }
         reader.check(py)?;
-        if reader.eof.get(py) && self.collected.is_empty() {
+        if reader.eof.get(py) && self.collected.is_none() {
             let data = reader.buffer.take(py, usize::MAX)?;
             reader.taken(py)?;
             return Ok(Next::Return(data.into_any()));
         }
-        reader.buffer.drain_into(py, &mut self.collected)?;
-        reader.taken(py)?;
-        if !reader.eof.get(py) {
-            return self.waiting.begin(this, "read");
+        let mut collected = match self.collected.take() {
+            Some(collected) => collected,
+            None => Growing::new(py, reader.buffer.len(py)?)?,
+        };
+        let drained = reader.buffer.drain_into(py, &mut collected).and_then(|()| reader.taken(py));
+        if drained.is_err() || !reader.eof.get(py) {
+            self.collected = Some(collected);
+            return drained.and_then(|()| self.waiting.begin(this, "read"));
         }
-        let data = PyBytes::new(py, &std::mem::take(&mut self.collected));
-        Ok(Next::Return(data.into_any()))
+        collected.finish(py).map(|data| Next::Return(data.into_any()))
     }
 }
 
@@ -130,8 +134,11 @@ impl Frame for ReadAll {
     fn step<'py>(&mut self, py: Python<'py>, outcome: Outcome<'py>) -> PyResult<Next<'py>> {
         let this = self.reader.bind(py).clone();
         let next = self.go_on(&this, outcome);
-        if next.is_err() && !self.collected.is_empty() {
-            this.get().buffer.unread(py, std::mem::take(&mut self.collected))?;
+        if next.is_err()
+            && let Some(collected) = self.collected.take()
+            && collected.filled() != 0
+        {
+            this.get().buffer.unread(py, collected.as_slice(py).to_vec())?;
         }
         next
     }
@@ -196,7 +203,7 @@ impl AsyncFunction for StreamReaderRead {
                 Coroutine::of(py, Self::NAME, Read { reader, count, waiting: Waiting::default(), begun: false })
             }
             Err(_) if is_plain => {
-                let frame = ReadAll { reader, collected: Vec::new(), waiting: Waiting::default(), begun: false };
+                let frame = ReadAll { reader, collected: None, waiting: Waiting::default(), begun: false };
                 Coroutine::of(py, Self::NAME, frame)
             }
             Err(_) => Coroutine::of(py, Self::NAME, ReadParts { reader, collected: Vec::new(), begun: false }),

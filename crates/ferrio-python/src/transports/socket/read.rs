@@ -10,7 +10,7 @@
 //! Messages of more than [`SCRATCH`] bytes are received into a `bytes` of their own: one allocation too, and no copy.
 //! One more system call asks how much there is. To shrink a larger `bytes` to what came would save it, but then the
 //! allocator gives memory back to the kernel, and asks for it again for the next message, page by page: a websocket's
-//! message of 200 KB took a third longer so. [`keep_memory`] is about the same.
+//! message of 200 KB took a third longer so. [`bytes::keep_memory`] is about the same.
 //!
 //! A protocol of ours ([`native`](crate::transports::native)) takes the bytes out of the shared memory itself: no
 //! allocation here, and no call into Python.
@@ -21,10 +21,8 @@
 //! ask the kernel for. What comes behind that is received by the same call, for the next `read`: with a second one the
 //! kernel would tell the peer of room twice.
 
-use std::hint::black_box;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Once;
 
 use ferrio::engine::{Direction, Flow};
 use ferrio::net::{Transfer, socket};
@@ -52,19 +50,8 @@ static SHARED: GilCell<[u8; LARGEST]> = GilCell::new([0; LARGEST]);
 /// The same for protocols that use what was received while Python code runs; none while one does.
 static LENT: GilCell<Option<Box<[u8]>>> = GilCell::new(None);
 
-/// A block of so many bytes has the allocator keep twice as much.
+/// How large a block the allocator is to keep when there are large messages, in bytes.
 const KEPT: usize = 1024 * 1024;
-
-/// Has the C library's allocator keep the memory of large messages for the next.
-///
-/// glibc gives what is free at the end of the heap back to the kernel when that is more than twice the largest block
-/// with a mapping of its own that was ever freed; 128 KiB, as long as there was none. The messages of fifty clients are
-/// more, and then their memory comes and goes page by page: asyncio's streams take a sixth longer over 100 KiB. So it
-/// is given such a block, once.
-fn keep_memory() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| drop(black_box(Vec::<u8>::with_capacity(KEPT))));
-}
 
 /// A transport that has input, an end of file or an error to read.
 pub(super) struct ReadReady;
@@ -342,7 +329,7 @@ impl SocketTransport {
             Room::Own(room) => room.min(socket::available(fd)),
         };
         let received = if room > SCRATCH {
-            keep_memory();
+            bytes::keep_memory(KEPT);
             bytes::receive(py, room, |buffer| socket::recv_uninit(fd, buffer))
         } else {
             SHARED.with(py, |shared| match socket::recv(fd, &mut shared[..SCRATCH]) {
