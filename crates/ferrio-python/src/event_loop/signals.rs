@@ -190,10 +190,9 @@ fn leave_to_parents(py: Python<'_>) -> PyResult<()> {
         if py.version_info() >= (3, 12) {
             return Ok(());
         }
-        let set_wakeup_fd = py.import("signal")?.getattr("set_wakeup_fd")?;
         let keywords = PyDict::new(py);
-        keywords.set_item("after_in_child", asyncio::partial(py)?.call1((set_wakeup_fd, -1))?)?;
-        py.import("os")?.call_method("register_at_fork", (), Some(&keywords)).map(drop)
+        keywords.set_item("after_in_child", pyo3::wrap_pyfunction!(forget_wakeup_fd, py)?)?;
+        asyncio::module(py, "os")?.call_method("register_at_fork", (), Some(&keywords)).map(drop)
     };
     DONE.get_or_try_init(py, register).copied()
 }
@@ -216,6 +215,11 @@ fn set_wakeup_fd(py: Python<'_>, fd: i32) -> PyResult<i32> {
     // A full pipe has a byte for the loop to wake up for: nothing is lost that a warning could help with.
     keywords.set_item(intern!(py, "warn_on_full_buffer"), false)?;
     signal_module(py)?.call_method("set_wakeup_fd", (fd,), Some(&keywords))?.extract()
+}
+
+#[pyfunction]
+fn forget_wakeup_fd(py: Python<'_>) -> PyResult<()> {
+    set_wakeup_fd(py, -1).map(drop)
 }
 
 /// The handler that Python has for a signal that the loop handles: the pipe is told, and that is all.

@@ -38,7 +38,10 @@ pub(crate) fn copy<'py>(py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, 
 /// such block that is freed, but what was made with room to spare is freed as less. So it is given such a block.
 /// Without it, the memory of large messages comes and goes page by page, which takes longer than to receive them.
 pub(crate) fn keep_memory(size: usize) {
+    /// From 32 MiB on a block has a mapping of its own in any case.
+    const MOST: usize = 31 << 20;
     static LARGEST: AtomicUsize = AtomicUsize::new(0);
+    let size = size.min(MOST);
     if size > LARGEST.load(Ordering::Relaxed) {
         LARGEST.store(size, Ordering::Relaxed);
         let mut block = Vec::<u8>::new();
