@@ -217,6 +217,7 @@ fn set_wakeup_fd(py: Python<'_>, fd: i32) -> PyResult<i32> {
     signal_module(py)?.call_method("set_wakeup_fd", (fd,), Some(&keywords))?.extract()
 }
 
+/// What the child of a fork calls.
 #[pyfunction]
 fn forget_wakeup_fd(py: Python<'_>) -> PyResult<()> {
     set_wakeup_fd(py, -1).map(drop)

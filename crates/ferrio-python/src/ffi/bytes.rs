@@ -40,7 +40,8 @@ pub(crate) fn copy<'py>(py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, 
 pub(crate) fn keep_memory(size: usize) {
     /// From 32 MiB on a block has a mapping of its own in any case.
     const MOST: usize = 31 << 20;
-    static LARGEST: AtomicUsize = AtomicUsize::new(0);
+    /// What it keeps from the start.
+    static LARGEST: AtomicUsize = AtomicUsize::new(128 << 10);
     let size = size.min(MOST);
     if size > LARGEST.load(Ordering::Relaxed) {
         LARGEST.store(size, Ordering::Relaxed);
